@@ -1,0 +1,67 @@
+"""Settings: frozen, keyword-only, units in the names, checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from remotemedia.core.exceptions import ConfigurationError
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+def _require(condition: bool, setting: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigurationError(f"{setting}={value!r}: expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Deadlines of a worker's life, in seconds (monotonic)."""
+
+    hello_s: float = 30.0
+    """From spawn until the worker's first message."""
+    load_s: float = 30.0
+    """Unpickling the node, with the imports that it causes."""
+    initialize_s: float = 120.0
+    """`Node.initialize()`."""
+    stop_s: float = 10.0
+    """From the request to stop until the process has ended; then it is killed."""
+    frame_s: float | None = None
+    """One `process()` call; None = no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("hello_s", "load_s", "initialize_s", "stop_s"):
+            value = getattr(self, name)
+            _require(isinstance(value, (int, float)) and value > 0, name, value, "seconds greater than 0")
+        _require(self.frame_s is None or self.frame_s > 0, "frame_s", self.frame_s, "seconds greater than 0, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelConfig:
+    """Bounds of one channel (one sending stage and all its receivers)."""
+
+    queue_frames: int = 16
+    """Most frames that may be in flight, sent and not yet released, at once."""
+    window_bytes: int = 16 * MIB
+    """Most bytes in flight; two frames are always allowed, whatever their size."""
+    slot_bytes: int = 64 * KIB
+    """Size of a slot at the start; a larger frame makes the slots grow (to the next power of two)."""
+    max_frame_bytes: int = 1024 * MIB
+    """A frame larger than this is refused with FrameTooLarge."""
+
+    def __post_init__(self) -> None:
+        _require(2 <= self.queue_frames <= 256, "queue_frames", self.queue_frames, "2 to 256 frames")
+        _require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1 byte")
+        _require(64 <= self.slot_bytes <= self.max_frame_bytes, "slot_bytes", self.slot_bytes, "64 to max_frame_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Settings of a worker pool; every field has a default that suits most uses."""
+
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    runtime_dir: str | None = None
+    """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
+    python_executable: str | None = None
+    """Interpreter of the workers; default: the coordinator's."""

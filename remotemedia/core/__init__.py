@@ -1,0 +1,1 @@
+"""What a pipeline is made of: nodes, frames, state, the graph. Knows no process, socket or shared memory."""

@@ -1,0 +1,85 @@
+"""How a node's `process` wants to be called. Shared by the executors, so that a node behaves alike in all of them."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import AsyncIterator, Iterable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from remotemedia.core.node import Node
+
+
+class CallStyle(enum.Enum):
+    """What calling `process` gives, as far as its definition tells."""
+
+    PLAIN = "plain"  # a value, or whatever the function decides to return
+    COROUTINE = "coroutine"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
+    STREAMING = "streaming"  # takes an async iterator over all inputs
+
+
+def call_style(node: Node) -> CallStyle:
+    """The call style of `node.process`."""
+    if node.is_streaming:
+        return CallStyle.STREAMING
+    if inspect.isasyncgenfunction(node.process):
+        return CallStyle.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(node.process):
+        return CallStyle.COROUTINE
+    if inspect.isgeneratorfunction(node.process):
+        return CallStyle.GENERATOR
+    return CallStyle.PLAIN
+
+
+def needs_event_loop(node: Node) -> bool:
+    """Whether the node has coroutines or async generators, so that it must run inside asyncio."""
+    if call_style(node) not in (CallStyle.PLAIN, CallStyle.GENERATOR):
+        return True
+    methods = (node.initialize, node.cleanup, node.flush)
+    return any(inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m) for m in methods)
+
+
+def takes_input(node: Node) -> bool:
+    """False for a source: its `process` can be called with no argument at all."""
+    try:
+        parameters = inspect.signature(node.process).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in positional or p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+
+
+# A result of one of these types is not the output but yields it.
+SPECIAL_RESULTS = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType})
+
+
+async def outputs_of(result: Any) -> AsyncIterator[Any]:
+    """The outputs in whatever `process` or `flush` returned: a value, None, or something that yields them."""
+    if type(result) is CoroutineType or inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncIterator):
+        async for output in result:
+            if output is not None:
+                yield output
+    elif type(result) is GeneratorType:
+        for output in result:
+            if output is not None:
+                yield output
+    elif result is not None:
+        yield result
+
+
+async def maybe_await(result: Any) -> Any:
+    """`result`, awaited if it is awaitable."""
+    return await result if inspect.isawaitable(result) else result
+
+
+def as_list(outputs: Iterable[Any]) -> Any:
+    """None for no output, the output for one, a list for several: what one input gives to a caller."""
+    found = list(outputs)
+    if not found:
+        return None
+    return found[0] if len(found) == 1 else found

@@ -1,0 +1,73 @@
+"""Typed frames: an array with what a media pipeline must know about it. Thin and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MediaFrame:
+    """`array` with a time stamp: `pts` (presentation time in units of `time_base` seconds) and free `metadata`."""
+
+    array: Array
+    pts: int | None = None
+    time_base: Fraction = Fraction(1, 1000)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def time_s(self) -> float | None:
+        """Presentation time in seconds."""
+        return None if self.pts is None else float(self.pts * self.time_base)
+
+    def with_array(self, array: Array) -> MediaFrame:
+        """The same frame with other samples or pixels."""
+        return replace(self, array=array)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AudioFrame(MediaFrame):
+    """Sound. `array`: float32 in -1..1 (or int16), shape (samples, channels)."""
+
+    sample_rate: int = 48_000
+
+    @property
+    def channels(self) -> int:
+        return int(self.array.shape[1]) if self.array.ndim > 1 else 1
+
+    @property
+    def duration_s(self) -> float:
+        return self.array.shape[0] / self.sample_rate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFrame(MediaFrame):
+    """A picture. `array`: uint8, shape (height, width, 3) for `pixel_format` "rgb24"/"bgr24", (height, width) for "gray"."""
+
+    pixel_format: str = "rgb24"
+
+    @property
+    def height(self) -> int:
+        return int(self.array.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.array.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TensorFrame(MediaFrame):
+    """Any array, with the names of its dimensions ("batch", "channel", "time")."""
+
+    dims: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, array: Array, *dims: str) -> TensorFrame:
+        return cls(array=np.asarray(array), dims=dims)

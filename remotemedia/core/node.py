@@ -1,0 +1,192 @@
+"""Node: a user's processing stage."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from remotemedia.core.state import StateManager
+
+
+class Outlet(Protocol):
+    """What gives out arrays that already lie in the outgoing channel's memory."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]: ...
+
+
+class Node:
+    """One processing stage of a pipeline.
+
+    Subclasses implement `process` and, if they hold resources, `initialize` and `cleanup`. Each may be a plain function
+    or a coroutine function; `process` may also be a generator or an async generator.
+
+    `executor` (class attribute or argument): "multiprocess" runs the node in a worker process of its own, "inline" keeps
+    it in the calling process, None leaves it to the call.
+
+    `is_streaming = True`: `process` takes an async iterator over all the inputs and yields the outputs.
+    """
+
+    executor: str | None = None
+    is_streaming: ClassVar[bool] = False
+
+    # Set by the library while the node runs; class-level defaults serve subclasses that forget super().__init__().
+    _is_initialized: bool = False
+    _outlet: Outlet | None = None
+    restart_count: int = 0
+    """How many times the worker of this node was restarted before this instance was made."""
+
+    name: str
+    config: dict[str, Any]
+    state: StateManager | None
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Node:  # noqa: PYI034 - Self would hide overrides in subclasses
+        self = super().__new__(cls)
+        self.name = cls.__name__
+        self.config = {}
+        self.state = None
+        return self
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        executor: str | None = None,
+        enable_state: bool = True,
+        state_ttl: float | None = None,
+        max_sessions: int | None = None,
+        **config: Any,
+    ) -> None:
+        """Name the node (default: its class name); further keyword arguments become `config` and manifest params.
+
+        `state_ttl`: seconds after which an unused session state is forgotten (None: never); `max_sessions`: how many are
+        kept, the least recently used goes first (None: no limit).
+        """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name of a {type(self).__name__} must be a str or None, not {type(name).__name__}")
+        self.name = name or type(self).__name__
+        if executor is not None:
+            self.executor = executor
+        self.config = config
+        if enable_state:
+            self.state = StateManager(ttl_s=state_ttl, max_sessions=max_sessions)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # So that the library knows whether a node is initialized even if a subclass forgets super().initialize().
+        for method, value_after in (("initialize", True), ("cleanup", False)):
+            function = cls.__dict__.get(method)
+            if inspect.isfunction(function):
+                setattr(cls, method, _remembering(function, value_after))
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def initialize(self) -> Any:
+        """Acquire what `process` needs (files, models); runs once, in the process that will run `process`."""
+        self._is_initialized = True
+
+    def process(self, data: Any) -> Any:
+        """Turn one input into one output, several (generator) or none (None).
+
+        Arrays that arrive in a worker are read-only views of shared memory; they stay valid as long as they are held.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement process()")
+
+    def flush(self) -> Any:
+        """End of the stream: the last output(s), or None. Same forms as `process`."""
+        return None
+
+    def cleanup(self) -> Any:
+        """Release what `initialize` acquired. May be called twice, and without a preceding `initialize`."""
+        self._is_initialized = False
+
+    # -- zero-copy outputs -----------------------------------------------------------------------------------------------
+
+    def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
+        """An uninitialized C-contiguous output array; in a worker it already lies in the outgoing shared memory.
+
+        Fill it and return it (or a contiguous view of it): it is sent without a copy. It becomes read-only when it is
+        sent. Outside a worker this is `numpy.empty`.
+        """
+        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        if self._outlet is None:
+            return np.empty(dims, dtype)
+        return self._outlet.empty(dims, np.dtype(dtype))
+
+    def empty_like(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`self.empty(array.shape, array.dtype)`."""
+        if self._outlet is None:
+            return np.empty(array.shape, array.dtype)
+        return self._outlet.empty(array.shape, array.dtype)
+
+    # -- facts -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_initialized(self) -> bool:
+        return self._is_initialized
+
+    @property
+    def logger(self) -> logging.Logger:
+        """`remotemedia.node.<name>`; records made in a worker arrive in the coordinator's logging."""
+        return logging.getLogger(f"remotemedia.node.{self.name}")
+
+    def get_capabilities(self) -> dict[str, Any] | None:
+        """What the node needs to run ({"gpu": ..., "memory_gb": ...}); None = nothing special."""
+        return None
+
+    def get_session_state(self, session_id: str = "default") -> dict[str, Any] | None:
+        """The mutable state dict of one session, made on first use; None if the node was made with enable_state=False."""
+        return None if self.state is None else self.state.get(session_id)
+
+    def to_manifest(self) -> dict[str, Any]:
+        """This node as an entry of a manifest: id, node_type, params and, if marked, executor, is_streaming, capabilities."""
+        entry: dict[str, Any] = {"id": self.name, "node_type": type(self).__name__, "params": dict(self.config)}
+        if self.executor is not None:
+            entry["executor"] = self.executor
+        if self.is_streaming:
+            entry["is_streaming"] = True
+        capabilities = self.get_capabilities()
+        if capabilities is not None:
+            entry["capabilities"] = capabilities
+        return entry
+
+    # -- pickling ------------------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what belongs to this process. Subclasses that override this call super().__getstate__()."""
+        state = self.__dict__.copy()
+        state.pop("_outlet", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        mark = f", executor={self.executor!r}" if self.executor else ""
+        return f"{type(self).__name__}(name={self.name!r}{mark})"
+
+
+def _remembering(function: Callable[..., Any], value_after: bool) -> Callable[..., Any]:
+    """`function` (initialize or cleanup of a subclass), keeping `_is_initialized` right."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def remembering_async(self: Node) -> Any:
+            result = await function(self)
+            self._is_initialized = value_after
+            return result
+
+        return remembering_async
+
+    @functools.wraps(function)
+    def remembering(self: Node) -> Any:
+        result = function(self)
+        self._is_initialized = value_after
+        return result
+
+    return remembering
