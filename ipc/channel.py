@@ -1,0 +1,118 @@
+"""The written contract of a channel: what every implementation promises, and what the conformance tests check.
+
+A channel has one sender and one or more receivers; each receiver gets every frame, in the order of sending. It is
+
+* bounded: at most `queue_frames` frames (and `window_bytes` bytes, but always two frames) are in flight, that is sent and not
+  yet released by every receiver;
+* lossless: a frame is either refused before it is sent or reaches every receiver;
+* zero-copy where the memory is shared: `pack` takes a frame that already lies in a slot as it is, `receive` gives views.
+
+Life of a frame: loan (`empty`) → write → `pack` → `send` on one side; `receive` → borrow → release on the other. A received frame is
+released when the `Frame` and every object made from its value is gone, whatever thread drops the last of them.
+
+Nothing here blocks: `send` needs credit (`has_credit`), `receive` gives None when there is nothing. Who has to wait parks on its
+doorbell (remotemedia.ipc.doorbell), which the other side rings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+LAST = 1
+"""Flag: the sender's last frame for this number."""
+END = 2
+"""Flag, always with LAST on a bare mark: the stream of this session ends with this number."""
+START = 4
+"""Flag, on a bare mark to a source stage: run your own source now."""
+
+
+class Stamp:
+    """Where a frame comes from: session, number of the source frame, index among the sender's frames for that number."""
+
+    __slots__ = ("flags", "index", "number", "session")
+
+    def __init__(self, number: int, index: int = 0, flags: int = LAST, session: int = 0) -> None:
+        self.number, self.index, self.flags, self.session = number, index, flags, session
+
+    def __repr__(self) -> str:
+        return f"Stamp(number={self.number}, index={self.index}, flags={self.flags}, session={self.session})"
+
+
+class Mark:
+    """The value of a frame that carries no data, only its stamp."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MARK"
+
+    def __reduce__(self) -> str:
+        return "MARK"
+
+
+MARK = Mark()
+
+
+class Frame:
+    """A received frame. Holds its slot (`lease`) until it is dropped together with everything derived from `value`."""
+
+    __slots__ = ("flags", "index", "lease", "nbytes", "number", "session", "value")
+
+    value: Any
+    """The data; MARK for a bare mark."""
+    number: int
+    index: int
+    session: int
+    flags: int
+    nbytes: int
+    """Size of the payload in bytes."""
+    lease: Any
+
+
+class Parcel(Protocol):
+    """A frame ready to be sent: in shared memory, or a reference in the local channel."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Sender(Protocol):
+    """The sending end of a channel."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """A writable array in a free slot if there is one, else ordinary memory."""
+        ...
+
+    def pack(self, value: Any) -> Any:
+        """Make `value` ready to be sent, copying it into a slot unless it lies in one and nobody else holds it.
+
+        Needs no credit. Raises FrameTooLarge, SharedMemoryExhausted, SerializationError.
+        """
+        ...
+
+    def has_credit(self, nbytes: int) -> bool:
+        """Whether a frame of `nbytes` may be sent now."""
+        ...
+
+    def send(self, parcel: Any, stamp: Stamp) -> None:
+        """Send it to every receiver. Requires credit. Raises ChannelBroken when a receiver is gone."""
+        ...
+
+    def unreleased(self) -> int:
+        """How many sent frames are not yet released by every receiver."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Receiver(Protocol):
+    """One receiving end of a channel."""
+
+    def receive(self) -> Frame | None:
+        """The next frame, or None if there is none now."""
+        ...
+
+    def close(self) -> None: ...
