@@ -1,0 +1,117 @@
+"""Our membership in iceoryx2: configuration, services, ports, and what a fork must not touch.
+
+What iceoryx2 calls a node is a participant here. One participant per process and pool, with a prefix and a root directory of the pool's own. Only
+the coordinator creates services; workers open them. Implicit clean-up of dead participants is off everywhere: it can loop for ever on a segment whose
+creator was killed at the wrong instant, so only the coordinator cleans, after unlinking such segments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from typing import Any
+
+import iceoryx2 as iox
+
+from remotemedia.core.exceptions import ChannelError
+from remotemedia.ipc.wire import Block, UserHeader
+
+iox.set_log_level(iox.LogLevel.Fatal)  # what goes wrong here is reported by our errors, once
+
+_MAX_LOANS = 8
+"""Slots that a sender may hold unsent at once: a node's `self.empty()` arrays and the frame being packed."""
+_SPARE_SLOTS = 2
+"""Per receiver: slots whose credit is back already but whose memory is still on its way."""
+
+
+class Participant:
+    """One process's membership. Holds every port, so that they outlive no `close` and leave together."""
+
+    def __init__(self, prefix: str, root: str) -> None:
+        config = iox.config.default()
+        config.global_cfg.prefix = iox.FileName.new(prefix)
+        config.global_cfg.root_path = iox.Path.new(root)
+        config.global_cfg.node.cleanup_dead_nodes_on_creation = False
+        config.global_cfg.node.cleanup_dead_nodes_on_destruction = False
+        config.global_cfg.service.cleanup_dead_nodes_on_open = False
+        self._node: Any = (
+            iox.NodeBuilder.new()
+            .config(config)
+            .signal_handling_mode(iox.SignalHandlingMode.Disabled)
+            .create(iox.ServiceType.Ipc)
+        )
+        self._ports: list[Any] = [self._node]
+        _participants.add(self)
+
+    def open_channel(self, name: str, *, receivers: int, queue_frames: int, create: bool) -> Any:
+        """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight."""
+        builder = (
+            self._node.service_builder(iox.ServiceName.new(name))
+            .publish_subscribe(iox.Slice[Block])
+            .user_header(UserHeader)
+            .payload_alignment(iox.Alignment.new(64))
+        )
+        try:
+            if not create:
+                service = builder.open()
+            else:
+                service = (
+                    builder.enable_safe_overflow(False)
+                    .subscriber_max_buffer_size(queue_frames)
+                    .subscriber_max_borrowed_samples(queue_frames + _SPARE_SLOTS)
+                    .history_size(0)
+                    .max_publishers(1)
+                    .max_subscribers(receivers)
+                    .max_nodes(receivers + 3)  # the sender's, the coordinator's, and one that is being replaced
+                    .create()
+                )
+        except iox.PublishSubscribeOpenError as error:
+            raise ChannelError(name, f"cannot be opened: {error}") from error
+        except iox.PublishSubscribeCreateError as error:
+            raise ChannelError(name, f"cannot be created: {error}") from error
+        self._ports.append(service)
+        return service
+
+    def publisher(self, service: Any, *, slot_blocks: int, queue_frames: int, receivers: int) -> Any:
+        """The sender's port: slots are sparse (memory is committed when first used) and reused last-in-first-out."""
+        port = (
+            service.publisher_builder()
+            .initial_max_slice_len(slot_blocks)
+            .max_loaned_samples(_MAX_LOANS)
+            .override_sample_preallocation(queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers)
+            .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
+            .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
+            .create()
+        )
+        self._ports.append(port)
+        return port
+
+    def subscriber(self, service: Any, *, queue_frames: int) -> Any:
+        """A receiver's port."""
+        port = service.subscriber_builder().buffer_size(queue_frames).create()
+        self._ports.append(port)
+        return port
+
+    def close(self) -> None:
+        """Leave. Ports that views still lean on stay until the last of these views dies."""
+        self._ports.clear()
+        self._node = None
+
+
+max_open_slots = _MAX_LOANS - 1
+"""Arrays from `empty()` that may be in a node's hands at once; one loan is kept for packing."""
+
+LoanError = iox.LoanError
+
+_participants: weakref.WeakSet[Participant] = weakref.WeakSet()
+
+
+def _forget_in_forked_child() -> None:
+    """A forked copy of a participant would delete the original's files when it is dropped: never drop it."""
+    for participant in list(_participants):
+        for port in participant._ports:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(port))
+
+
+os.register_at_fork(after_in_child=_forget_in_forked_child)

@@ -1,0 +1,45 @@
+"""The board of one worker: the words of the ledger in which it says what it does, and reads whether to stop.
+
+Written without messages or system calls, readable at any time, and still there after the worker was killed.
+"""
+
+from __future__ import annotations
+
+from remotemedia.core import stats
+from remotemedia.core.stats import NodeStats
+from remotemedia.ipc.ledger import Ledger
+
+_STOP, _FRAME = 0, 1
+_STATS = 8
+BOARD_WORDS = _STATS + stats.SIZE
+
+
+class Board:
+    """A worker's board; the same class on both sides."""
+
+    __slots__ = ("stats", "words")
+
+    def __init__(self, ledger: Ledger, offset: int) -> None:
+        self.words = ledger.region(offset, BOARD_WORDS)
+        self.stats = NodeStats(self.words[_STATS:])
+
+    @property
+    def stop_requested(self) -> bool:
+        return self.words[_STOP] != 0
+
+    def request_stop(self) -> None:
+        self.words[_STOP] = 1
+
+    def begin(self, number: int) -> None:
+        """The worker starts on the frame with this number."""
+        self.words[_FRAME] = number + 1
+
+    def end(self) -> None:
+        """The worker is between frames."""
+        self.words[_FRAME] = 0
+
+    @property
+    def frame(self) -> int | None:
+        """Number of the frame the worker is working on, or was when it died."""
+        number = self.words[_FRAME]
+        return number - 1 if number else None

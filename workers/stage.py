@@ -1,0 +1,272 @@
+"""One stage: takes frames from its inputs, runs its node, sends what comes out. The same code in a worker and in the coordinator.
+
+Written as a coroutine that waits at two places only, for data and for credit, so that it runs under asyncio as well as without any
+event loop (remotemedia.workers.child.drive): then a frame costs no scheduling at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from remotemedia.core import stats
+from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, maybe_await, outputs_of
+from remotemedia.core.node import Node
+from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
+from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
+from remotemedia.workers.board import Board
+from remotemedia.workers.delivery import Merge
+
+_PUBLISH_EVERY = 64
+"""Frames between two updates of the byte counters on the board."""
+
+
+class NodeFailure(Exception):  # noqa: N818 - it carries a failure from the stage to whoever reports it
+    """The node raised; `__cause__` is what it raised, `phase` and `number` say when."""
+
+    def __init__(self, phase: str, number: int | None) -> None:
+        self.phase, self.number = phase, number
+        super().__init__(phase, number)
+
+
+class Inbox:
+    """The inputs of a stage as one sequence."""
+
+    def __init__(self, receivers: Sequence[Receiver]) -> None:
+        self.receivers = receivers
+        self.bytes_in = 0
+        self._merge = Merge(len(receivers))
+        self._only = receivers[0].receive if len(receivers) == 1 else None
+
+    def take(self) -> Frame | None:
+        """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
+        if self._only is not None:
+            frame = self._only()
+            if frame is not None:
+                self.bytes_in += frame.nbytes
+            return frame
+        frame = self.receivers[self._merge.turn].receive()
+        if frame is not None:
+            self.bytes_in += frame.nbytes
+            frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
+        return frame
+
+
+class Stage:
+    """A node between its inbox and its sender."""
+
+    def __init__(self, node: Node, inbox: Inbox, sender: Sender, bell: OwnDoorbell, board: Board) -> None:
+        self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
+        self._stamp = Stamp(-1)
+        self._bytes_out = 0
+        self._since_published = 0
+        node._outlet = sender
+
+    async def run(self) -> None:
+        """Until the board says stop. Raises NodeFailure when the node raises or its output cannot be sent."""
+        try:
+            if call_style(self.node) is CallStyle.STREAMING:
+                await self._run_streaming()
+            else:
+                await self._run()
+        finally:
+            self.publish()
+
+    async def _run(self) -> None:
+        process, take, pack, sender, board = self.node.process, self.inbox.take, self.sender.pack, self.sender, self.board
+        record, clock = board.stats.record, time.perf_counter_ns
+        while not board.stop_requested:
+            frame = take()
+            if frame is None:
+                self.publish()
+                frame = await self.bell.until(take, DATA)
+            value, number, flags = frame.value, frame.number, frame.flags
+            if value is MARK:
+                await self._on_mark(frame)
+                del frame, value
+                continue
+            board.begin(number)
+            try:
+                started = clock()
+                result = process(value)
+                if result.__class__ in SPECIAL_RESULTS:
+                    await self._send_each(result, number)
+                    result = None
+                else:
+                    record(clock() - started)
+                if result is not None:
+                    parcel = pack(result)  # `result` must be held by this variable alone: see ShmSender.pack
+                    if not sender.has_credit(parcel.nbytes):
+                        await self._credit(parcel)
+                    self._send(parcel, number, flags)
+                    del parcel
+                elif flags & LAST:
+                    await self._send_mark(number, LAST)
+            except Exception as error:
+                raise self._failure("process", number) from error
+            except SystemExit as error:
+                raise self._failure("process", number) from error
+            board.end()
+            del frame, value, result
+
+    async def _on_mark(self, frame: Frame) -> None:
+        if frame.flags & START:
+            await self._run_source()
+        elif frame.flags & END:
+            await self._finish(frame.number)
+        elif frame.flags & LAST:
+            await self._send_mark(frame.number, LAST)
+
+    async def _finish(self, number: int) -> None:
+        """End of the stream: what `flush` still gives, then the end mark."""
+        self.board.begin(number)
+        try:
+            async for output in outputs_of(self.node.flush()):
+                parcel = self.sender.pack(output)
+                del output
+                await self._credit(parcel)
+                self._send(parcel, number, 0)
+        except Exception as error:
+            raise self._failure("flush", number) from error
+        self.board.end()
+        await self._send_mark(number, LAST | END)
+
+    async def _run_source(self) -> None:
+        """A source numbers its outputs itself."""
+        number = 0
+        clock = time.perf_counter_ns
+        try:
+            self.board.begin(number)
+            started = clock()
+            source: Any = self.node.process
+            async for output in outputs_of(source()):
+                self.board.stats.record(clock() - started)
+                parcel = self.sender.pack(output)
+                del output
+                await self._credit(parcel)
+                self._send(parcel, number, LAST)
+                number += 1
+                self.board.begin(number)
+                started = clock()
+        except Exception as error:
+            raise self._failure("process", number) from error
+        except SystemExit as error:
+            raise self._failure("process", number) from error
+        await self._finish(number)
+
+    async def _run_streaming(self) -> None:
+        """A node that takes the iterator itself: what it yields belongs to the last input it has pulled."""
+        while not self.board.stop_requested:
+            inputs = _Inputs(self)
+            try:
+                streaming: Any = self.node.process
+                async for output in outputs_of(streaming(inputs)):
+                    parcel = self.sender.pack(output)
+                    del output
+                    await self._credit(parcel)
+                    self._send(parcel, inputs.number, 0)
+                async for _ in inputs:  # what the node left unread
+                    pass
+            except Exception as error:
+                raise self._failure("process", inputs.number) from error
+            await self._finish(inputs.number)
+
+    async def _send_each(self, result: Any, number: int) -> None:
+        """The outputs of a coroutine, a generator or an async generator for one input; counted as one call."""
+        clock = time.perf_counter_ns
+        busy, started = 0, clock()
+        async for output in outputs_of(result):
+            busy += clock() - started
+            parcel = self.sender.pack(output)
+            del output
+            await self._credit(parcel)
+            self._send(parcel, number, 0)
+            started = clock()
+        self.board.stats.record(busy + clock() - started)
+
+    async def _credit(self, parcel: Any) -> None:
+        sender, nbytes = self.sender, parcel.nbytes
+        if not sender.has_credit(nbytes):
+            await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT)
+
+    async def _send_mark(self, number: int, flags: int) -> None:
+        parcel = self.sender.pack(MARK)
+        await self._credit(parcel)
+        self._send(parcel, number, flags)
+
+    def _send(self, parcel: Any, number: int, flags: int) -> None:
+        stamp = self._stamp
+        stamp.index = stamp.index + 1 if stamp.number == number else 0
+        stamp.number, stamp.flags = number, flags
+        self._bytes_out += parcel.nbytes
+        self._since_published += 1
+        if self._since_published >= _PUBLISH_EVERY:
+            self.publish()
+        self.sender.send(parcel, stamp)
+
+    def publish(self) -> None:
+        """Bring the board's counters up to date."""
+        self._since_published = 0
+        values = self.board.stats.values
+        ends: list[Any] = [self.sender, *self.inbox.receivers]
+        values[stats.BYTES_IN] = self.inbox.bytes_in
+        values[stats.BYTES_OUT] = self._bytes_out
+        values[stats.COPIES] = sum(end.copies for end in ends)
+        values[stats.BYTES_COPIED] = sum(end.bytes_copied for end in ends)
+
+    def _failure(self, phase: str, number: int) -> NodeFailure:
+        self.board.stats.values[stats.ERRORS] += 1
+        return NodeFailure(phase, number)
+
+
+class _Inputs:
+    """What a streaming node iterates over: the values of one stream."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._frame: Frame | None = None
+        self._pending_mark = False
+        self._ended = False
+        self.number = 0
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        stage = self._stage
+        self._frame = None  # the node is done with the last one when it asks for the next
+        if self._pending_mark:
+            self._pending_mark = False
+            await stage._send_mark(self.number, LAST)
+        while not self._ended:
+            stage.publish()
+            frame = await stage.bell.until(stage.inbox.take, DATA)
+            self.number = frame.number
+            if frame.flags & END:
+                self._ended = True
+            elif frame.value is MARK:
+                if frame.flags & LAST:
+                    await stage._send_mark(frame.number, LAST)
+            else:
+                self._pending_mark = bool(frame.flags & LAST)
+                self._frame = frame
+                stage.board.begin(frame.number)
+                stage.board.stats.record(0)
+                return frame.value
+        raise StopAsyncIteration
+
+
+async def initialize(node: Node) -> None:
+    """Run the node's `initialize`, sync or async."""
+    await maybe_await(node.initialize())
+    node._is_initialized = True
+
+
+async def cleanup(node: Node) -> None:
+    """Run the node's `cleanup`, sync or async."""
+    try:
+        await maybe_await(node.cleanup())
+    finally:
+        node._is_initialized = False
+        node._outlet = None
