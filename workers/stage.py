@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from types import CoroutineType
 from typing import Any
 
 from remotemedia.core import stats
@@ -90,6 +91,8 @@ class Stage:
             try:
                 started = clock()
                 result = process(value)
+                if result.__class__ is CoroutineType:
+                    result = await result
                 if result.__class__ in SPECIAL_RESULTS:
                     await self._send_each(result, number)
                     result = None
@@ -173,7 +176,7 @@ class Stage:
             await self._finish(inputs.number)
 
     async def _send_each(self, result: Any, number: int) -> None:
-        """The outputs of a coroutine, a generator or an async generator for one input; counted as one call."""
+        """The outputs of a generator or an async generator for one input; counted as one call."""
         clock = time.perf_counter_ns
         busy, started = 0, clock()
         async for output in outputs_of(result):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, Self
 
 from remotemedia.core.node import Node
 
@@ -56,20 +56,46 @@ def takes_input(node: Node) -> bool:
 SPECIAL_RESULTS = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType})
 
 
-async def outputs_of(result: Any) -> AsyncIterator[Any]:
-    """The outputs in whatever `process` or `flush` returned: a value, None, or something that yields them."""
-    if type(result) is CoroutineType or inspect.isawaitable(result):
-        result = await result
-    if isinstance(result, AsyncIterator):
-        async for output in result:
-            if output is not None:
-                yield output
-    elif type(result) is GeneratorType:
-        for output in result:
-            if output is not None:
-                yield output
-    elif result is not None:
-        yield result
+class outputs_of:  # noqa: N801 - used like a function: `async for output in outputs_of(node.process(data))`
+    """The outputs in whatever `process` or `flush` returned: a value, None, or something that yields them.
+
+    A class and not an async generator, because that would keep a reference to the output it has just yielded: the one who takes it
+    can then tell whether the node still holds it.
+    """
+
+    __slots__ = ("_next_sync", "_result", "_source")
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+        self._source: AsyncIterator[Any] | None = None
+        self._next_sync: Callable[[], Any] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        result, self._result = self._result, None
+        if result is not None:
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = await result
+            if isinstance(result, AsyncIterator):
+                self._source = result
+            elif type(result) is GeneratorType:
+                self._next_sync = result.__next__
+            elif result is not None:
+                return result
+        try:
+            if self._next_sync is not None:
+                while (output := self._next_sync()) is None:
+                    pass
+                return output
+        except StopIteration:
+            raise StopAsyncIteration from None
+        if self._source is not None:
+            while (output := await self._source.__anext__()) is None:
+                pass
+            return output
+        raise StopAsyncIteration
 
 
 async def maybe_await(result: Any) -> Any:
