@@ -1,0 +1,98 @@
+"""What a worker must know before its first message: handed over in a sealed memfd that the child inherits.
+
+    8 bytes   length of the boot data, little endian
+    marshal   plain builtins; marshal, because the child has to read its sys.path before it can import anything
+    rest      the pickled node
+
+Nobody but the coordinator can write it: memfds have no name, and the seals forbid changes even to the holder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from remotemedia.ipc.shm_channel import ChannelSpec
+
+_LENGTH = struct.Struct("<Q")
+_MARSHAL_VERSION = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class BellSpec:
+    """One process's doorbell: the inherited eventfd, and its word in the ledger."""
+
+    fd: int
+    word: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """One input of a stage: its lane of a channel, and the doorbell of who sends."""
+
+    channel: ChannelSpec
+    lane: int
+    sender: BellSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """The channel a stage sends into, and the doorbells of its receivers in the order of the lanes."""
+
+    channel: ChannelSpec
+    receivers: tuple[BellSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootSpec:
+    """Everything about one generation of one worker."""
+
+    node: str
+    worker_id: int
+    generation: int
+    sys_path: tuple[str, ...]
+    socket_path: str
+    token: bytes
+    coordinator_pid: int
+    parent_fd: int
+    shm_prefix: str
+    iox_root: str
+    ledger_fd: int
+    board: int
+    bell: BellSpec
+    inputs: tuple[InputSpec, ...]
+    output: OutputSpec
+    log_level: int
+
+    def inherited_fds(self) -> tuple[int, ...]:
+        """Every descriptor that the child must inherit, beside the one of the boot data."""
+        bells = [self.bell, *(i.sender for i in self.inputs), *self.output.receivers]
+        return tuple(dict.fromkeys([self.parent_fd, self.ledger_fd, *(bell.fd for bell in bells)]))
+
+
+def write_boot_fd(spec: BootSpec, payload: bytes) -> int:
+    """A sealed memfd with the boot data and the node. The caller closes it."""
+    data = marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION)
+    fd = os.memfd_create("remotemedia-boot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(_LENGTH.pack(len(data)))
+            file.write(data)
+            file.write(payload)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def parse_boot(data: dict[str, Any]) -> BootSpec:
+    """The boot data, as the child has read it."""
+    return msgspec.convert(data, BootSpec)

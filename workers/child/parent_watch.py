@@ -1,0 +1,37 @@
+"""No worker outlives its coordinator.
+
+First line: the boot pipe. Its other end is closed by the kernel when the coordinator dies, in whatever way; the control thread sees that, asks the stage to
+stop, and kills the process group when the time for `cleanup()` is over.
+
+Second line, for a node that never gives the GIL back: the kernel itself sends a signal at the death of the coordinator (prctl(2) PR_SET_PDEATHSIG), whose handler is
+libc's `alarm`: it is called with the signal's number as its argument, SIGHUP is 1, so SIGALRM ends the process one second later. No Python runs for this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+
+GRACE_S = 1.0
+"""Time for `cleanup()` after the coordinator has died."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def arm(coordinator_pid: int) -> None:
+    """Set up the second line. Exits at once if the coordinator is dead already."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(int(signal.SIGHUP), ctypes.cast(libc.alarm, ctypes.c_void_p))
+    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0)
+    if os.getppid() != coordinator_pid:
+        os._exit(1)
+
+
+def kill_group_after_grace() -> None:
+    """Let the main thread clean up; then kill this process and everything that it started."""
+    threading.Event().wait(GRACE_S)
+    os.killpg(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,216 @@
+"""The life of a worker: hello, load, initialize, ready; frames; stop, cleanup, goodbye."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from remotemedia._version import __version__
+from remotemedia.core.calling import needs_event_loop
+from remotemedia.core.exceptions import ProtocolError
+from remotemedia.core.node import Node
+from remotemedia.core.node_serialization import load_node
+from remotemedia.ipc.control import ControlClient
+from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell
+from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.messages import (
+    PROTOCOL_VERSION,
+    Failed,
+    FailedPhase,
+    FromCoordinator,
+    Goodbye,
+    Hello,
+    Loaded,
+    Ready,
+    Stop,
+    Welcome,
+)
+from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.shm_channel import ShmReceiver, ShmSender
+from remotemedia.workers.board import Board
+from remotemedia.workers.boot import BellSpec, BootSpec, parse_boot
+from remotemedia.workers.child import parent_watch
+from remotemedia.workers.child.drive import BlockingWaiter, Stopped, drive
+from remotemedia.workers.child.logs import forward_logs
+from remotemedia.workers.stage import Inbox, NodeFailure, Stage, cleanup, initialize
+
+_GOODBYE_S = 5.0
+"""How long the coordinator may take to read the last message."""
+
+
+def run(boot: dict[str, Any], payload: memoryview) -> int:
+    """Live one worker's life; returns the exit code."""
+    spec = parse_boot(boot)
+    parent_watch.arm(spec.coordinator_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _name_process(spec)
+    return Worker(spec).live(payload)
+
+
+def _name_process(spec: BootSpec) -> None:
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle(f"remotemedia: {spec.node} #{spec.worker_id} gen {spec.generation}")
+
+
+class Worker:
+    """One worker process, from inside."""
+
+    def __init__(self, spec: BootSpec) -> None:
+        self._spec = spec
+        self._ledger = Ledger(spec.ledger_fd)
+        self._board = Board(self._ledger, spec.board)
+        self._bell = OwnDoorbell(spec.bell.fd, self._ledger.region(spec.bell.word, 1))
+        self._welcomed = threading.Event()
+        self._failed = False
+        self._client = ControlClient(
+            spec.socket_path, self._on_message, parent_fd=spec.parent_fd, on_parent_death=self._on_parent_death
+        )
+
+    def live(self, payload: memoryview) -> int:
+        """Everything between hello and goodbye."""
+        forward_logs(self._client.post, self._spec.log_level)
+        self._client.post(
+            Hello(
+                protocol_version=PROTOCOL_VERSION,
+                package_version=__version__,
+                python_version=platform.python_version(),
+                pid=os.getpid(),
+                token=self._spec.token,
+            )
+        )
+        cleanup_error = None
+        node = self._load(payload)
+        if node is not None:
+            cleanup_error = self._run(node)
+        self._client.post(Goodbye(cleanup_error=cleanup_error))
+        self._client.flush_and_close(_GOODBYE_S)
+        return 0
+
+    # -- the control thread ------------------------------------------------------------------------------------------------
+
+    def _on_message(self, message: FromCoordinator | ProtocolError) -> None:
+        if isinstance(message, Welcome):
+            self._welcomed.set()
+        elif isinstance(message, (Stop, ProtocolError)):
+            self._request_stop()
+
+    def _on_parent_death(self) -> None:
+        self._request_stop()
+        parent_watch.kill_group_after_grace()
+
+    def _request_stop(self) -> None:
+        self._board.request_stop()
+        self._welcomed.set()
+        self._bell.ring()
+
+    # -- the main thread ---------------------------------------------------------------------------------------------------
+
+    def _load(self, payload: memoryview) -> Node | None:
+        self._welcomed.wait()
+        if self._board.stop_requested:
+            return None
+        try:
+            node = load_node(payload)
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's imports: anything may come
+            self._fail("load", error.__cause__ or error)
+            self._wait_for_stop()
+            return None
+        node.restart_count = self._spec.generation
+        self._client.post(Loaded())
+        return node
+
+    def _run(self, node: Node) -> str | None:
+        """Initialize, process, clean up; gives what cleanup raised, as text."""
+        if not needs_event_loop(node):
+            self._bell.waiter = BlockingWaiter(self._bell, lambda: self._board.stop_requested)
+            return drive(self._live_with(node), self._bell)
+        import asyncio
+
+        async def live_in_loop() -> str | None:
+            from remotemedia.workers.loop_waiter import LoopWaiter
+
+            waiter = self._bell.waiter = LoopWaiter(self._bell, self._raise_if_stopped)
+            try:
+                return await self._live_with(node)
+            finally:
+                waiter.close()
+
+        return asyncio.run(live_in_loop())
+
+    def _raise_if_stopped(self) -> None:
+        if self._board.stop_requested:
+            raise Stopped
+
+    async def _live_with(self, node: Node) -> str | None:
+        try:
+            await self._work(node)
+        except Stopped:
+            pass
+        except NodeFailure as failure:
+            assert failure.__cause__ is not None
+            self._fail("flush" if failure.phase == "flush" else "process", failure.__cause__, failure.number)
+        if self._failed:
+            await self._stop_asked()
+        try:
+            await cleanup(node)
+        except BaseException as error:  # noqa: BLE001 - reported in the goodbye
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def _work(self, node: Node) -> None:
+        try:
+            stage = self._connect(node)
+        except BaseException as error:  # noqa: BLE001 - reported to the coordinator
+            self._fail("channel", error)
+            return
+        try:
+            await initialize(node)
+        except BaseException as error:  # noqa: BLE001 - reported to the coordinator
+            self._fail("initialize", error)
+            return
+        self._client.post(Ready())
+        await stage.run()
+
+    def _connect(self, node: Node) -> Stage:
+        """Open the channels of this stage. The coordinator has created them."""
+        spec = self._spec
+        participant = Participant(spec.shm_prefix, spec.iox_root)
+        bells: dict[BellSpec, Doorbell] = {}
+
+        def bell(of: BellSpec) -> Doorbell:
+            return bells.setdefault(of, Doorbell(of.fd, self._ledger.region(of.word, 1)))
+
+        receivers: Sequence[ShmReceiver] = [
+            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender)) for i in spec.inputs
+        ]
+        out = spec.output
+        sender = ShmSender(participant, out.channel, self._ledger, [bell(b) for b in out.receivers])
+        return Stage(node, Inbox(receivers), sender, self._bell, self._board)
+
+    def _fail(self, phase: FailedPhase, error: BaseException, number: int | None = None) -> None:
+        self._failed = True
+        self._client.post(Failed.of(phase, error, frame=number))
+
+    async def _stop_asked(self) -> None:
+        """After a failure: wait until the coordinator has decided."""
+        try:
+            await self._bell.until(lambda: True if self._board.stop_requested else None, 0)
+        except Stopped:
+            pass
+
+    def _wait_for_stop(self) -> None:
+        self._bell.waiter = BlockingWaiter(self._bell, lambda: self._board.stop_requested)
+        drive(self._stop_asked(), self._bell)
