@@ -1,0 +1,1 @@
+"""Bytes and messages: the two planes between coordinator and workers. Knows nothing of nodes, pools or processes."""

@@ -1,0 +1,1 @@
+"""Worker processes: start, watch, stop, clean up after them."""
