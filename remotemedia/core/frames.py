@@ -44,12 +44,13 @@ class AudioFrame(MediaFrame):
 
     @property
     def duration_s(self) -> float:
-        return self.array.shape[0] / self.sample_rate
+        return float(self.array.shape[0] / self.sample_rate)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoFrame(MediaFrame):
-    """A picture. `array`: uint8, shape (height, width, 3) for `pixel_format` "rgb24"/"bgr24", (height, width) for "gray"."""
+    """A picture. `array`: uint8, shape (height, width, 3) for `pixel_format` "rgb24" or "bgr24", (height, width) for
+    "gray"."""
 
     pixel_format: str = "rgb24"
 

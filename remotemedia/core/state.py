@@ -21,8 +21,8 @@ class _Session:
 class StateManager:
     """A dict for each session id, made on first use. Thread-safe.
 
-    `ttl_s`: seconds after its last use at which a session is forgotten (None: never). `max_sessions`: how many are kept;
-    a further one replaces the least recently used (None: no limit). `get` counts as use, looking (`in`, `len`,
+    `ttl_s`: seconds after its last use at which a session is forgotten (None: never). `max_sessions`: how many are
+    kept; a further one replaces the least recently used (None: no limit). `get` counts as use, looking (`in`, `len`,
     iteration) does not. Raises ConfigurationError if a limit is not a positive number.
 
     It pickles with its content. What travels of the time stamps is the age, since no two machines share a monotonic
