@@ -82,6 +82,14 @@ class Parcel(Protocol):
 class Sender(Protocol):
     """The sending end of a channel."""
 
+    @property
+    def copies(self) -> int:
+        """Payloads that had to be copied on the way in."""
+        ...
+
+    @property
+    def bytes_copied(self) -> int: ...
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """A writable array in a free slot if there is one, else ordinary memory."""
         ...
@@ -110,6 +118,14 @@ class Sender(Protocol):
 
 class Receiver(Protocol):
     """One receiving end of a channel."""
+
+    @property
+    def copies(self) -> int:
+        """Payloads that had to be copied on the way out."""
+        ...
+
+    @property
+    def bytes_copied(self) -> int: ...
 
     def receive(self) -> Frame | None:
         """The next frame, or None if there is none now."""

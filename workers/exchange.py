@@ -1,0 +1,314 @@
+"""The coordinator's end of the frames: numbers what goes in, and gives what comes out to whoever put it in.
+
+Outputs are taken from the channels only while somebody wants one. So a slow consumer holds back the whole line, by the bounds of the channels
+alone, and nothing piles up here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from remotemedia.core.calling import as_list
+from remotemedia.core.exceptions import PipelineError
+from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
+from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
+from remotemedia.workers.stage import Inbox
+
+_YIELD_EVERY = 64
+"""Outputs that a stream gives without waiting before other tasks of the loop get their turn."""
+
+
+class Output(NamedTuple):
+    """One output of a stream, and the number of the input it was made from (what `flush` gave: the number after the last)."""
+
+    number: int
+    value: Any
+
+
+class _Call:
+    """One `process()`: collects the outputs of one number."""
+
+    __slots__ = ("future", "sent", "values")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self.sent = 0
+        self.values: list[Any] = []
+
+    def deliver(self, frame: Frame, _index: int) -> None:
+        if frame.value is not MARK:
+            self.values.append(frame.value)
+        if frame.flags & LAST and not self.future.done():
+            self.future.set_result(as_list(self.values))
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Stream:
+    """One `stream()`: a queue of outputs, and a sleeping place for its consumer."""
+
+    __slots__ = ("abandoned", "error", "finished", "results", "sent", "waiter")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.results: deque[Output] = deque()
+        self.finished = False
+        self.abandoned = False
+        self.error: BaseException | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def wants(self) -> bool:
+        return self.waiter is not None and not self.results and not self.finished
+
+    def deliver(self, frame: Frame, index: int) -> None:
+        if frame.flags & END:
+            self.finished = True
+        elif frame.value is not MARK and not self.abandoned:
+            self.results.append(Output(index, frame.value))
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.wake()
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Exchange:
+    """Feeds the sources of a pipeline and collects from its sinks. Belongs to one event loop."""
+
+    def __init__(self, feed: Sender, collect: Inbox, bell: OwnDoorbell) -> None:
+        self._feed, self._collect, self._bell = feed, collect, bell
+        self._loop = asyncio.get_running_loop()
+        self._next_number = 0
+        self._stamp = Stamp(0)
+        self._owners: dict[int, tuple[_Call | _Stream, int]] = {}
+        """By number in the pool: who put it in, and as its how-manieth."""
+        self._calls = 0
+        self._streams: list[_Stream] = []
+        self._source_run: _Stream | None = None
+        self._lock = asyncio.Lock()
+        self._error: BaseException | None = None
+
+    # -- one in, its outputs out -------------------------------------------------------------------------------------------
+
+    async def process(self, value: Any) -> Any:
+        """Send one value through; its output, a list of several, or None."""
+        call = _Call(self._loop.create_future())
+        await self._submit(value, LAST, call)
+        self._calls += 1
+        try:
+            self._listen()
+            return await call.future
+        finally:
+            self._calls -= 1
+
+    async def _submit(self, value: Any, flags: int, owner: _Call | _Stream) -> None:
+        if self._error is not None:
+            raise self._error
+        if not self._lock.locked():
+            parcel = self._feed.pack(value)
+            if self._feed.has_credit(parcel.nbytes):
+                self._send(parcel, flags, owner)
+                return
+            del parcel
+        async with self._lock:
+            parcel = self._feed.pack(value)
+            nbytes = parcel.nbytes
+            await self._bell.until(lambda: self._may_send(nbytes) or None, CREDIT)
+            self._send(parcel, flags, owner)
+
+    def _may_send(self, nbytes: int) -> bool:
+        if self._error is not None:
+            raise self._error
+        return self._feed.has_credit(nbytes)
+
+    def _send(self, parcel: Any, flags: int, owner: _Call | _Stream) -> None:
+        stamp = self._stamp
+        stamp.number, stamp.flags = self._next_number, flags
+        if not flags & START:  # a source numbers its frames itself
+            self._owners[stamp.number] = owner, owner.sent
+            owner.sent += 1
+        self._next_number += 1
+        self._feed.send(parcel, stamp)
+
+    # -- many in, many out -------------------------------------------------------------------------------------------------
+
+    async def stream(
+        self, source: Iterable[Any] | AsyncIterable[Any] | None, *, own_sources: bool = False, copy: bool = False
+    ) -> AsyncIterator[Output]:
+        """All outputs for all items of `source`, in order; with `own_sources` those of the pipeline's own source nodes.
+
+        `copy`: give arrays of the caller's own instead of views of shared memory.
+        """
+        stream = _Stream()
+        feeder: asyncio.Task[None] | None = None
+        feed: _Feed | None = None
+        if own_sources:
+            if self._source_run is not None:
+                raise PipelineError("the pipeline's own sources run already, or their stream was left before its end")
+            self._source_run = stream
+            stream.base = 0
+            feed = _Feed(self, iter(()), stream, first_flags=LAST | START)
+        elif isinstance(source, AsyncIterable):
+            feeder = self._loop.create_task(self._feed_from(source, stream))
+        else:
+            feed = _Feed(self, iter((None,) if source is None else source), stream)
+        self._streams.append(stream)
+        try:
+            async for output in self._outputs(stream, feed):
+                yield Output(output.number, owned(output.value)) if copy else output
+        finally:
+            stream.abandoned = True
+            self._streams.remove(stream)
+            if self._source_run is stream and stream.finished:
+                self._source_run = None
+            if feeder is not None:
+                feeder.cancel()
+                await asyncio.gather(feeder, return_exceptions=True)
+
+    async def _feed_from(self, source: AsyncIterable[Any], stream: _Stream) -> None:
+        try:
+            async for item in source:
+                await self._submit(item, LAST, stream)
+            await self._submit(MARK, LAST | END, stream)
+        except Exception as error:  # noqa: BLE001 - raised where the stream is consumed
+            stream.fail(error)
+
+    async def _outputs(self, stream: _Stream, feed: _Feed | None) -> AsyncIterator[Output]:
+        given = 0
+        while True:
+            if feed is not None and feed.top_up():
+                feed = None
+            if not stream.results and not stream.finished and not self._take_one():
+                await self._next_result(stream, feed)
+            if stream.results:
+                given += 1
+                if given % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+                yield stream.results.popleft()
+            elif stream.finished:
+                return
+            elif stream.error is not None:
+                raise stream.error
+
+    async def _next_result(self, stream: _Stream, feed: _Feed | None) -> None:
+        """Returns when there may be a result, or room for another input."""
+        stream.waiter = self._loop.create_future()
+        try:
+            self._listen(DATA if feed is None else DATA | CREDIT)
+            if stream.results or stream.finished or stream.error or (feed is not None and feed.may_go_on()):
+                return
+            await stream.waiter
+        finally:
+            stream.waiter = None
+
+    # -- taking outputs ----------------------------------------------------------------------------------------------------
+
+    def on_ring(self) -> None:
+        """The doorbell rang: take what is wanted, and stay listening."""
+        self._take_wanted()
+        if self._calls or any(stream.wants for stream in self._streams):
+            self._listen()
+        for stream in self._streams:
+            stream.wake()
+
+    def _listen(self, what: int = DATA) -> None:
+        """Ask to be rung, then take what came in between."""
+        self._take_wanted()
+        self._bell.park(what)
+        self._take_wanted()
+
+    def _take_wanted(self) -> None:
+        while self._calls or any(stream.wants for stream in self._streams):
+            frame = self._collect.take()
+            if frame is None:
+                return
+            self._deliver(frame)
+
+    def _take_one(self) -> bool:
+        frame = self._collect.take()
+        if frame is None:
+            return False
+        self._deliver(frame)
+        return True
+
+    def _deliver(self, frame: Frame) -> None:
+        if self._source_run is not None:
+            self._source_run.deliver(frame, frame.number)
+            return
+        number = frame.number
+        owner, index = self._owners.pop(number) if frame.flags & LAST else self._owners[number]
+        owner.deliver(frame, index)
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """The pool is broken: everybody who waits gets `error`, and so does everybody who comes."""
+        self._error = error
+        for owner, _ in list(self._owners.values()):
+            owner.fail(error)
+        for stream in self._streams:
+            stream.fail(error)
+        self._owners.clear()
+
+
+class _Feed:
+    """A plain iterable as the input of a stream: topped up by the consumer itself, without a task of its own."""
+
+    def __init__(self, exchange: Exchange, items: Iterator[Any], stream: _Stream, first_flags: int = 0) -> None:
+        self._exchange, self._items, self._stream = exchange, items, stream
+        self._parcel: Any = None
+        self._flags = 0
+        self._exhausted = False
+        if first_flags:
+            self._parcel, self._flags = exchange._feed.pack(MARK), first_flags
+            self._exhausted = True
+
+    def may_go_on(self) -> bool:
+        """Whether the next frame, which waits for credit, has it now."""
+        exchange = self._exchange
+        return self._parcel is not None and exchange._feed.has_credit(self._parcel.nbytes)
+
+    def top_up(self) -> bool:
+        """Send as much as there is credit for; True when everything, the end mark included, is sent."""
+        exchange, feed = self._exchange, self._exchange._feed
+        if exchange._error is not None:
+            raise exchange._error
+        while True:
+            if self._parcel is None:
+                self._pack_next()
+            if exchange._lock.locked() or not feed.has_credit(self._parcel.nbytes):
+                return False
+            exchange._send(self._parcel, self._flags, self._stream)
+            self._parcel = None
+            if self._exhausted:
+                return True
+
+    def _pack_next(self) -> None:
+        for item in self._items:
+            self._parcel, self._flags = self._exchange._feed.pack(item), LAST
+            return
+        self._exhausted = True
+        self._parcel, self._flags = self._exchange._feed.pack(MARK), LAST | END
+
+
+def owned(value: Any, copies: Callable[[np.ndarray[Any, Any]], Any] = np.array) -> Any:
+    """`value` with every array in it that is a view of shared memory replaced by a copy."""
+    if isinstance(value, np.ndarray):
+        return value if value.flags.owndata else copies(value)
+    if type(value) in (list, tuple):
+        return type(value)(owned(item) for item in value)
+    if type(value) is dict:
+        return {key: owned(item) for key, item in value.items()}
+    with_array = getattr(value, "with_array", None)
+    return with_array(owned(value.array)) if with_array is not None else value

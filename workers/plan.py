@@ -1,0 +1,87 @@
+"""From a graph to channels: who runs where, who sends to whom over what. Pure: nothing is created here.
+
+Beside the nodes there are two more ends, both in the coordinator: FEED, which gives the inputs to the graph's sources, and COLLECT, which takes the
+outputs of its sinks. A producer has one shared-memory channel to all consumers in other processes, and one local channel to those in its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remotemedia.config import ChannelConfig
+from remotemedia.core.calling import takes_input
+from remotemedia.core.exceptions import PipelineError
+from remotemedia.core.graph import Graph
+from remotemedia.ipc.ledger import LedgerLayout
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.workers.board import BOARD_WORDS
+
+FEED = -1
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one producer sends into: `shared` for consumers in other processes, and the consumers in its own."""
+
+    producer: int
+    shared: ChannelSpec | None
+    shared_consumers: tuple[int, ...]
+    local_consumers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Places, routes and ledger offsets of one pool. Stages are indices into `graph.nodes`."""
+
+    graph: Graph
+    remote: tuple[bool, ...]
+    routes: dict[int, Route]
+    boards: tuple[int, ...]
+    bell_words: tuple[int, ...]
+    """Per stage; inline stages share the coordinator's."""
+    coordinator_bell: int
+    layout: LedgerLayout
+
+    @property
+    def collect(self) -> int:
+        """The consumer index of the outputs' end."""
+        return len(self.graph.nodes)
+
+    @property
+    def has_own_sources(self) -> bool:
+        """Whether the graph's sources make their frames themselves."""
+        return not takes_input(self.graph.nodes[self.graph.sources[0]])
+
+    def producers_of(self, stage: int) -> tuple[int, ...]:
+        """Whose frames a consumer takes, in order."""
+        if stage == self.collect:
+            return self.graph.sinks
+        return self.graph.predecessors(stage) or (FEED,)
+
+    def is_remote(self, stage: int) -> bool:
+        return 0 <= stage < len(self.remote) and self.remote[stage]
+
+
+def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig) -> Plan:
+    """Lay out the pool for `graph`. Raises PipelineError for a mixture of sources with and without input."""
+    takers = {takes_input(graph.nodes[i]) for i in graph.sources}
+    if len(takers) > 1:
+        raise PipelineError("some first nodes make their frames themselves and others take input: use one kind")
+    layout = LedgerLayout()
+    remote = tuple(place != "inline" for place in places)
+    coordinator_bell = layout.region(1)
+    boards = tuple(layout.region(BOARD_WORDS) for _ in graph.nodes)
+    bell_words = tuple(layout.region(1) if is_remote else coordinator_bell for is_remote in remote)
+    collect = len(graph.nodes)
+    routes: dict[int, Route] = {}
+    for producer in (FEED, *range(len(graph.nodes))):
+        if producer == FEED:
+            name, consumers, here = "feed", graph.sources, False
+        else:
+            name, here = graph.ids[producer], remote[producer]
+            consumers = graph.successors(producer) or (collect,)
+        local = tuple(c for c in consumers if not here and (c == collect or not remote[c]))
+        shared = tuple(c for c in consumers if c not in local)
+        spec = ChannelSpec.plan(f"{producer}:{name}"[:200], len(shared), config, layout) if shared else None
+        routes[producer] = Route(producer, spec, shared, local)
+    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, layout)
