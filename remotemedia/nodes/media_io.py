@@ -1,0 +1,329 @@
+"""Media files in and out through PyAV (extra [media]): decode into frames, encode frames into a file.
+
+PyAV is imported in `initialize`, so in the process that runs the node; importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from remotemedia.core.exceptions import ConfigurationError, NodeError
+from remotemedia.core.frames import AudioFrame, MediaFrame, VideoFrame
+from remotemedia.core.node import Node
+from remotemedia.nodes.encoding import AudioEncoder, Encoder, VideoEncoder
+
+KINDS = ("video", "audio")
+_HD_HEIGHT = 720  # from this height on, untagged video means BT.709 by convention
+
+
+def import_av() -> Any:
+    """PyAV. Raises ConfigurationError with the extra to install."""
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigurationError("media files need PyAV: pip install 'remotemedia[media]'") from error
+    return av
+
+
+class MediaFileSource(Node):
+    """Decode the file at `path` (or URL that FFmpeg opens) into VideoFrames and AudioFrames.
+
+    Each kind comes in presentation order, the kinds interleaved as in the file, pts and time base as in the file.
+    Pictures are uint8 (height, width, 3) in `pixel_format` ("rgb24", "bgr24"; "gray": (height, width)); sound is
+    float32 (samples, channels) at the file's sample rate. `video=False` or `audio=False` leaves a kind out; a kind that
+    is left in but not in the file is an error only when the file has neither. Pictures have metadata["frame_rate"] if
+    the file tells it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        video: bool = True,
+        audio: bool = True,
+        pixel_format: str = "rgb24",
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        if not (video or audio):
+            raise ConfigurationError(f"{type(self).__name__}(video=False, audio=False): expected at least one of them")
+        if pixel_format not in {"rgb24", "bgr24", "gray"}:
+            raise ConfigurationError(f"pixel_format={pixel_format!r}: expected rgb24, bgr24 or gray")
+        self.path = os.fspath(path)
+        super().__init__(name, path=self.path, video=video, audio=audio, pixel_format=pixel_format, **options)
+        self.kinds = tuple(kind for kind, wanted in zip(KINDS, (video, audio), strict=True) if wanted)
+        self.pixel_format = pixel_format
+        self._container: Any = None
+
+    def initialize(self) -> None:
+        """Open the file. Raises NodeError if it cannot be opened or has none of the streams that are wanted."""
+        av = import_av()
+        try:
+            self._container = av.open(self.path)
+        except (OSError, av.error.FFmpegError) as error:
+            raise NodeError(self.name, f"cannot open {self.path!r}: {error.strerror or error}") from error
+        self._streams = [stream for kind in self.kinds for stream in getattr(self._container.streams, kind)[:1]]
+        if not self._streams:
+            found = ", ".join(stream.type for stream in self._container.streams) or "nothing"
+            raise NodeError(self.name, f"{self.path!r} has no {' or '.join(self.kinds)} stream (it has: {found})")
+        for stream in self._streams:
+            stream.thread_type = "AUTO"
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        self._resampler = av.AudioResampler(format="flt")
+
+    def process(self) -> Iterator[MediaFrame]:  # type: ignore[override]  # a source takes nothing
+        """All frames of the file. Raises NodeError where it is damaged."""
+        for frame in self._decoded():
+            if hasattr(frame, "samples"):
+                yield from self._sound(frame)
+            else:
+                yield self._picture(frame)
+        if any(stream.type == "audio" for stream in self._streams):
+            yield from self._sound(None)
+
+    def _decoded(self) -> Iterator[Any]:
+        av = import_av()
+        last_s: float | None = None
+        try:
+            for packet in self._container.demux(self._streams):
+                for frame in packet.decode():
+                    last_s = frame.time
+                    yield frame
+        except av.error.FFmpegError as error:
+            where = "its start" if last_s is None else f"{last_s:.3f} s"
+            raise NodeError(self.name, f"cannot decode {self.path!r} after {where}: {error}") from error
+
+    def _picture(self, frame: Any) -> VideoFrame:
+        unknown = int(frame.colorspace) == 2  # noqa: PLR2004 - AVCOL_SPC_UNSPECIFIED
+        colour_space = "ITU709" if unknown and frame.height >= _HD_HEIGHT else None
+        converted = self._reformatter.reformat(frame, format=self.pixel_format, src_colorspace=colour_space)
+        plane = converted.planes[0]
+        channels = 1 if self.pixel_format == "gray" else 3
+        shape = (frame.height, frame.width) if channels == 1 else (frame.height, frame.width, channels)
+        out = self.empty(shape, np.uint8)
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # lines are padded to whole vectors
+        np.copyto(out, lines[: frame.height, : frame.width * channels].reshape(shape))
+        rate = self._streams[0].average_rate
+        return VideoFrame(
+            array=out,
+            pts=frame.pts,
+            time_base=frame.time_base,
+            pixel_format=self.pixel_format,
+            metadata={"frame_rate": rate} if rate else {},
+        )
+
+    def _sound(self, frame: Any) -> Iterator[AudioFrame]:
+        """Any sample format as float32 (samples, channels); None gives what the converter still holds."""
+        planar = frame is not None and frame.format.name == "fltp"
+        for part in [frame] if planar else self._resampler.resample(frame):
+            channels = part.layout.nb_channels
+            out = self.empty((part.samples, channels), np.float32)
+            if planar:
+                for channel, plane in enumerate(part.planes):
+                    out[:, channel] = np.frombuffer(plane, np.float32, count=part.samples)
+            else:
+                flat = np.frombuffer(part.planes[0], np.float32, count=out.size)
+                np.copyto(out, flat.reshape(out.shape))
+            yield AudioFrame(array=out, pts=part.pts, time_base=part.time_base, sample_rate=part.sample_rate)
+
+    def cleanup(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+
+class VideoFileSource(MediaFileSource):
+    """The pictures of a media file; see MediaFileSource."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, video=True, audio=False, **options)
+        self.config = {k: v for k, v in self.config.items() if k not in KINDS}
+
+
+class AudioFileSource(MediaFileSource):
+    """The sound of a media file; see MediaFileSource."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, video=False, audio=True, **options)
+        self.config = {k: v for k, v in self.config.items() if k not in KINDS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSummary:
+    """What a file sink wrote: `frames` pictures and `samples` per channel of sound, `seconds` long, `bytes` large."""
+
+    path: str
+    streams: tuple[str, ...]
+    frames: int
+    samples: int
+    seconds: float
+    bytes: int
+
+
+class MediaFileSink(Node):
+    """Encode VideoFrames and AudioFrames into the file at `path`; the container follows from its suffix.
+
+    Pictures: `video_codec` (default: H.264 for mp4), yuv420p, quality `crf` (0 best .. 51; x264 and x265). Sound:
+    `audio_codec` (default: AAC for mp4; PCM for wav), `audio_bit_rate` bits/s. `codec_options` go to the video encoder
+    ({"preset": "veryfast"}). Time stamps are kept, so sound and picture stay in sync; gaps in the sound are filled with
+    silence. Frames without pts follow each other at `frame_rate` (default: the frames' metadata, else 30).
+
+    A container's header must name all streams. `streams` (for example ("video", "audio")) says what to wait for; frames
+    of other kinds are ignored. Without it, encoded packets are held until both kinds have been seen, for at most 10 s
+    of media.
+
+    `flush()` ends the file and gives a FileSummary; if nothing arrived there is no file. If the pipeline stops early,
+    `cleanup()` ends the file, so that what was recorded can be played.
+    """
+
+    _HOLD_S = 10.0
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        streams: tuple[str, ...] | list[str] | None = None,
+        video_codec: str | None = None,
+        audio_codec: str | None = None,
+        crf: int | None = None,
+        audio_bit_rate: int | None = None,
+        frame_rate: float | Fraction | None = None,
+        codec_options: dict[str, str] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.path = os.fspath(path)
+        if streams is not None and (not streams or not set(streams) <= set(KINDS)):
+            raise ConfigurationError(f"streams={streams!r}: expected a non-empty subset of {KINDS}, or None")
+        if frame_rate is not None and frame_rate <= 0:
+            raise ConfigurationError(f"frame_rate={frame_rate!r}: expected frames per second, greater than 0")
+        settings: dict[str, Any] = {
+            "streams": None if streams is None else list(streams),
+            "video_codec": video_codec,
+            "audio_codec": audio_codec,
+            "crf": crf,
+            "audio_bit_rate": audio_bit_rate,
+            "frame_rate": frame_rate,
+            "codec_options": codec_options,
+        }
+        given = {key: value for key, value in settings.items() if value is not None}
+        super().__init__(name, path=self.path, **given, **options)
+        self.streams = None if streams is None else tuple(streams)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._container: Any = None
+        self._encoders: dict[str, Encoder] = {}
+        self._held: list[Any] | None = []  # encoded packets that wait for the header; None once it is written
+
+    def initialize(self) -> None:
+        """Check that the file can be written. Raises NodeError with the reason."""
+        import_av()
+        self._reset()
+        folder = Path(self.path).absolute().parent
+        if not folder.is_dir():
+            raise NodeError(self.name, f"cannot write {self.path!r}: the folder {str(folder)!r} does not exist")
+        writable = os.access(self.path if Path(self.path).exists() else folder, os.W_OK)
+        if not writable or Path(self.path).is_dir():
+            raise NodeError(self.name, f"cannot write {self.path!r}: it is a folder or not writable")
+
+    def process(self, frame: MediaFrame) -> None:
+        """Encode one frame. Raises TypeError for anything but typed frames, NodeError for what cannot be encoded."""
+        kind = {VideoFrame: "video", AudioFrame: "audio"}.get(type(frame))
+        if kind is None:
+            raise TypeError(f"{self.name} takes VideoFrames and AudioFrames, not {type(frame).__name__}")
+        if self.streams is not None and kind not in self.streams:
+            return
+        encoder = self._encoders.get(kind) or self._add(kind, frame)
+        self._mux(encoder.encode(frame))
+
+    def _add(self, kind: str, frame: MediaFrame) -> Encoder:
+        if self._held is None:
+            raise NodeError(
+                self.name,
+                f"{kind} arrived after {self._HOLD_S:g} s without any, when the file had been begun without it; "
+                'say beforehand what comes: streams=("video", "audio")',
+            )
+        if self._container is None:
+            self._container = self._open()
+        make: Any = VideoEncoder if kind == "video" else AudioEncoder
+        encoder: Encoder = make(import_av(), self.name, self._container, frame, self.config)
+        self._encoders[kind] = encoder
+        return encoder
+
+    def _open(self) -> Any:
+        av = import_av()
+        try:
+            return av.open(self.path, "w")
+        except (OSError, ValueError, av.error.FFmpegError) as error:
+            raise NodeError(self.name, f"cannot write {self.path!r}: {error}") from error
+
+    def _mux(self, packets: list[Any]) -> None:
+        if self._held is not None:
+            self._held += packets
+            if not self._ready():
+                return
+            packets, self._held = self._held, None
+        av = import_av()
+        try:
+            self._container.mux(packets)
+        except av.error.FFmpegError as error:
+            raise NodeError(self.name, f"cannot write to {self.path!r}: {error}") from error
+
+    def _ready(self) -> bool:
+        """Whether all streams are known, or it is time to stop waiting for one that was not promised."""
+        if set(self.streams or KINDS) == set(self._encoders):
+            return True
+        return self.streams is None and max(e.seconds for e in self._encoders.values()) > self._HOLD_S
+
+    def flush(self) -> FileSummary:
+        """Encode what the encoders hold back, end the file and say what was written."""
+        encoders = dict(self._encoders)
+        self._finish()
+        return FileSummary(
+            path=self.path,
+            streams=tuple(kind for kind in KINDS if kind in encoders),
+            frames=encoders["video"].count if "video" in encoders else 0,
+            samples=encoders["audio"].count if "audio" in encoders else 0,
+            seconds=max((e.seconds for e in encoders.values()), default=0.0),
+            bytes=Path(self.path).stat().st_size if encoders else 0,
+        )
+
+    def _finish(self) -> None:
+        if self._container is None:
+            return
+        try:
+            for encoder in self._encoders.values():
+                self._mux(encoder.drain())
+            held, self._held = self._held or [], None
+            self._container.mux(held)
+        finally:
+            container = self._container
+            self._reset()
+            container.close()
+
+    def cleanup(self) -> None:
+        self._finish()
+
+
+class VideoFileSink(MediaFileSink):
+    """Pictures into a video file; other frames are ignored. See MediaFileSink."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, streams=("video",), **options)
+        self.config.pop("streams")
+
+
+class AudioFileSink(MediaFileSink):
+    """Sound into an audio file (.wav, .m4a, .mp3, .flac, .ogg …); other frames are ignored. See MediaFileSink."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, streams=("audio",), **options)
+        self.config.pop("streams")
