@@ -97,6 +97,15 @@ class outputs_of:  # noqa: N801 - used like a function: `async for output in out
             return output
         raise StopAsyncIteration
 
+    async def aclose(self) -> None:
+        """Close the node's generator now, not when the garbage collector finds it."""
+        if self._next_sync is not None:
+            self._next_sync.__self__.close()  # type: ignore[attr-defined]  # the __next__ of a generator
+        elif isinstance(self._source, AsyncGeneratorType):
+            await self._source.aclose()
+        elif self._result is not None and type(self._result) is CoroutineType:
+            self._result.close()
+
 
 async def maybe_await(result: Any) -> Any:
     """`result`, awaited if it is awaitable."""

@@ -29,6 +29,8 @@ class Graph:
         ids = tuple(
             name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)
         )
+        if len(set(ids)) < len(ids):  # a node that is really named "a_1" beside two named "a"
+            ids = unique_ids(names)
         return cls(tuple(nodes), ids, tuple((i, i + 1) for i in range(len(nodes) - 1)))
 
     def predecessors(self, index: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,8 @@ class Node:
     """
 
     executor: str | None = None
-    is_streaming: ClassVar[bool] = False
+    is_streaming: bool = False
+    capabilities: dict[str, Any] | None = None
 
     # Set by the library while the node runs; class-level defaults serve subclasses that forget super().__init__().
     _is_initialized: bool = False
@@ -137,7 +138,7 @@ class Node:
 
     def get_capabilities(self) -> dict[str, Any] | None:
         """What the node needs to run ({"gpu": ..., "memory_gb": ...}); None = nothing special."""
-        return None
+        return self.capabilities
 
     def get_session_state(self, session_id: str = "default") -> dict[str, Any] | None:
         """The mutable state dict of one session, made on first use; None if the node was made with enable_state=False."""

@@ -41,7 +41,7 @@ class Execution(Protocol):
     ) -> bool | None: ...
 
     def stream(self, source: Source) -> AsyncIterator[Output]:
-        """All outputs for all of the source's items, in order of the inputs, then of the connections, then of the index.
+        """All outputs for all of the source's items, in order of the inputs, the connections and the index.
 
         Ends the stream: every node's `flush()` has run when the iterator is exhausted. Close the iterator
         (`aclose()`) to stop early. One stream at a time.

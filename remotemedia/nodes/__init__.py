@@ -1,0 +1,70 @@
+"""The built-in nodes, each imported when it is first used: those for media need the extra [media] only then."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from remotemedia.nodes.registry import BUILT_IN_MODULES, get_node_class, register_node, registered_nodes
+
+if TYPE_CHECKING:
+    from remotemedia.nodes.audio import Chunk, EnergyVad, Gain, Resample, ToMono
+    from remotemedia.nodes.basic import BatchNode, CalculatorNode, FunctionNode, PassThroughNode, node
+    from remotemedia.nodes.endpoints import CollectSink, IterableSource, PrintSink
+    from remotemedia.nodes.loudness import Loudness
+    from remotemedia.nodes.media_io import (
+        AudioFileSink,
+        AudioFileSource,
+        MediaFileSink,
+        MediaFileSource,
+        VideoFileSink,
+        VideoFileSource,
+    )
+    from remotemedia.nodes.text import TextReplaceNode, TextSplitNode, TextTransformNode, UppercaseNode
+    from remotemedia.nodes.video import ConvertPixelFormat, Denoise, EdgeFilter, MotionDetector, Resize
+
+__all__ = [
+    "AudioFileSink",
+    "AudioFileSource",
+    "BatchNode",
+    "CalculatorNode",
+    "Chunk",
+    "CollectSink",
+    "ConvertPixelFormat",
+    "Denoise",
+    "EdgeFilter",
+    "EnergyVad",
+    "FunctionNode",
+    "Gain",
+    "IterableSource",
+    "Loudness",
+    "MediaFileSink",
+    "MediaFileSource",
+    "MotionDetector",
+    "PassThroughNode",
+    "PrintSink",
+    "Resample",
+    "Resize",
+    "TextReplaceNode",
+    "TextSplitNode",
+    "TextTransformNode",
+    "ToMono",
+    "UppercaseNode",
+    "VideoFileSink",
+    "VideoFileSource",
+    "get_node_class",
+    "node",
+    "register_node",
+    "registered_nodes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = "remotemedia.nodes.basic" if name == "node" else BUILT_IN_MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
