@@ -26,7 +26,8 @@
     │   ├── MalformedMessage
     │   └── ProtocolVersionMismatch
     ├── PoolClosed
-    └── PoolBroken
+    ├── PoolBroken
+    └── RemoteExceptionText           a worker's exception of a type that is unknown here
 
 An error carries what it knows as attributes; its text is made from them; all of them pickle, attributes,
 notes and cause included.
@@ -150,14 +151,18 @@ class SizeLimitError(SerializationError):
         self, node_name: str, size_bytes: int, limit_bytes: int, largest: Sequence[tuple[str, int]] = ()
     ) -> None:
         self.size_bytes, self.limit_bytes, self.largest = size_bytes, limit_bytes, tuple(largest)
-        parts = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.largest)
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in self.largest)
         super().__init__(
             node_name,
-            f"its state is larger than the limit: at least {size_bytes / 2**20:.1f} MiB, "
-            f"limit {limit_bytes / 2**20:.1f} MiB" + (f"; largest attributes: {parts}" if parts else ""),
+            f"its state is larger than the limit: at least {_size(size_bytes)}, limit {_size(limit_bytes)}"
+            + (f"; largest attributes: {parts}" if parts else ""),
             "load large data (models, tables) in initialize(), from a path kept in the node, "
             "instead of carrying it inside the node",
         )
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.1f} KiB"
 
 
 # -- workers ---------------------------------------------------------------------------------------------------------

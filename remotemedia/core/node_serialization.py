@@ -4,31 +4,26 @@
     name     of the node, UTF-8, so that a node that fails to load can still be named
     pickle   cloudpickle, protocol 5
 
-The cap holds while writing. The pickler hands large buffers to `write` without copying them, and `_Chunks` only keeps
-references until everything is known to fit; then they are joined, which is the one copy there is.
+The cap holds while writing: what is pickled is kept as references until all of it is known to fit, then joined, which is
+the one copy there is (see node_pickler).
 """
 
 from __future__ import annotations
 
-import array
 import heapq
 import inspect
 import logging
-import math
 import pickle
 import struct
 import sys
 from collections.abc import Iterator
 from time import monotonic
-from types import FunctionType
 from typing import Any
-
-import cloudpickle
-import numpy as np
 
 from remotemedia.core import node_cleanup, pickle_report
 from remotemedia.core.exceptions import SerializationError, SizeLimitError
 from remotemedia.core.node import Node
+from remotemedia.core.node_pickler import Chunks, Counter, Meter, Pickler, StopPickling, Tracer, try_pickle
 
 __all__ = [
     "MAX_SERIALIZED_SIZE_BYTES",
@@ -48,7 +43,6 @@ MAX_SERIALIZED_SIZE_BYTES = 100 * 2**20
 _HEADER = struct.Struct("<6sBBBH")
 _MAGIC, _FORMAT = b"RMNODE", 1
 _MAX_NAME_BYTES = 1024
-_PROTOCOL = 5
 _REPORT_BUDGET_S = 0.8  # for each of at most two searches after a failure
 
 _logger = logging.getLogger("remotemedia.serialization")
@@ -97,11 +91,11 @@ def dump_node(node: Node) -> bytes:
     _require_node(node)
     name = str(node.name).encode(errors="replace")[:_MAX_NAME_BYTES]
     header = _HEADER.pack(_MAGIC, _FORMAT, sys.version_info.major, sys.version_info.minor, len(name))
-    chunks = _Chunks(MAX_SERIALIZED_SIZE_BYTES, header + name)
-    error = _try_pickle(_Pickler(chunks), node)
+    chunks = Chunks(MAX_SERIALIZED_SIZE_BYTES, header + name)
+    error = try_pickle(Pickler(chunks), node)
     if error is None:
         return b"".join(chunks.parts)
-    chunks.parts.clear()  # or the frames in the error's traceback would keep the whole pickle
+    chunks.parts.clear()  # or the frames of the traceback would keep the whole pickle
     if chunks.size_bytes > chunks.limit:
         raise SizeLimitError(str(node.name), chunks.size_bytes, chunks.limit, _largest_attributes(node))
     raise _unpicklable(node, error) from error
@@ -206,122 +200,6 @@ def _require_node(node: Any) -> None:
         raise TypeError(f"expected a Node, got {type(node).__name__}{hint}")
 
 
-# -- picklers --------------------------------------------------------------------------------------------------------
-
-
-class _StopPickling(Exception):  # noqa: N818 - a signal between the classes below, never seen by users
-    """The file takes no more."""
-
-
-class _Chunks:
-    """A file that keeps what is written, as references, up to `limit` bytes."""
-
-    __slots__ = ("limit", "parts", "size_bytes")
-
-    def __init__(self, limit: int, start: bytes) -> None:
-        self.limit, self.parts, self.size_bytes = limit, [start], len(start)
-
-    def write(self, chunk: Any) -> None:
-        self.size_bytes += len(chunk) if type(chunk) is bytes else memoryview(chunk).nbytes
-        if self.size_bytes > self.limit:
-            raise _StopPickling
-        self.parts.append(chunk)
-
-    def expect(self, nbytes: int) -> None:
-        """Called before `nbytes` are made that will be written."""
-        if self.size_bytes + nbytes > self.limit:
-            self.size_bytes += nbytes
-            raise _StopPickling
-
-
-class _Counter:
-    """A file that only counts, up to `limit` bytes and until `deadline_s`."""
-
-    def __init__(self, limit: float, deadline_s: float) -> None:
-        self.limit, self.deadline_s, self.size_bytes = limit, deadline_s, 0
-
-    def write(self, chunk: Any) -> None:
-        self.count(memoryview(chunk).nbytes)
-
-    def count(self, nbytes: int) -> None:
-        self.size_bytes += nbytes
-        self.expect(0)
-
-    def expect(self, nbytes: int) -> None:
-        if self.size_bytes + nbytes > self.limit or monotonic() > self.deadline_s:
-            raise _StopPickling
-
-
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # cloudpickle has no types
-    """Cloudpickle, but an array that would not fit is refused before it is copied."""
-
-    _by_value = (type, FunctionType)  # what cloudpickle reduces in its own way; asked for every object, so in one check
-    _arrays = (np.ndarray, array.array)
-    _special = _by_value + _arrays
-    _cloudpickle_reduce = cloudpickle.CloudPickler.reducer_override
-
-    def __init__(self, file: _Chunks | _Counter) -> None:
-        # One dict instead of cloudpickle's ChainMap, which takes 1 µs to say that a class is not in it.
-        tables = cloudpickle.CloudPickler.dispatch_table.maps
-        self.dispatch_table = {**tables[1], **tables[0]}
-        super().__init__(file, _PROTOCOL)
-        self._file = file
-
-    def reducer_override(self, obj: Any) -> Any:
-        if not isinstance(obj, self._special):
-            return NotImplemented
-        if isinstance(obj, self._arrays):
-            return self._reduce_array(obj)
-        return self._cloudpickle_reduce(obj)
-
-    def _reduce_array(self, obj: Any) -> Any:
-        self._file.expect(_written_bytes(obj))
-        return NotImplemented
-
-
-def _written_bytes(obj: Any) -> int:
-    """How many bytes the content of an array takes in a pickle; 0 where a subclass or its items decide that."""
-    kind: Any = type(obj)
-    if isinstance(obj, array.array):
-        return len(obj) * obj.itemsize if kind.__reduce_ex__ is array.array.__reduce_ex__ else 0
-    plain = kind.__reduce_ex__ is np.ndarray.__reduce_ex__ and kind.__reduce__ is np.ndarray.__reduce__
-    return int(obj.nbytes) if plain and not obj.dtype.hasobject else 0
-
-
-class _Tracer(_Pickler):
-    """Records what each object was reduced to; the last one begun is the one that could not be pickled."""
-
-    def __init__(self, file: _Counter) -> None:
-        super().__init__(file)
-        self.reductions: dict[int, tuple[Any, Any]] = {}
-        self.last: Any = None
-
-    def reducer_override(self, obj: Any) -> Any:
-        self._file.expect(0)  # objects may be slow to reduce and small to write: look at the clock here as well
-        self.last = obj
-        reduction = super().reducer_override(obj)
-        if reduction is NotImplemented and not isinstance(obj, self._by_value):
-            reduce = self.dispatch_table.get(type(obj))
-            reduction = obj.__reduce_ex__(_PROTOCOL) if reduce is None else reduce(obj)
-        self.reductions[id(obj)] = obj, reduction
-        return reduction
-
-
-class _Meter(_Pickler):
-    """Counts only: arrays by their size, without reading them."""
-
-    def __init__(self, counter: _Counter) -> None:
-        super().__init__(counter)
-        self._counter = counter
-
-    def _reduce_array(self, obj: Any) -> Any:
-        nbytes = _written_bytes(obj)
-        if nbytes == 0:
-            return NotImplemented
-        self._counter.count(nbytes)
-        return int, ()
-
-
 # -- reports ---------------------------------------------------------------------------------------------------------
 
 
@@ -330,9 +208,9 @@ def _unpicklable(node: Node, error: BaseException) -> SerializationError:
     deadline_s = monotonic() + _REPORT_BUDGET_S
     path, culprit, failure = "", None, None
     if not pickle_report.is_recursion(error):  # too deep to be followed, but one attribute leads there
-        tracer = _Tracer(_Counter(MAX_SERIALIZED_SIZE_BYTES, deadline_s))
-        failure = _try_pickle(tracer, node)
-    if failure is None or isinstance(failure, _StopPickling):
+        tracer = Tracer(Counter(MAX_SERIALIZED_SIZE_BYTES, deadline_s))
+        failure = try_pickle(tracer, node)
+    if failure is None or isinstance(failure, StopPickling):
         path = _failing_attribute(node)
     else:
         culprit = tracer.last
@@ -344,18 +222,18 @@ def _unpicklable(node: Node, error: BaseException) -> SerializationError:
 def _failing_attribute(node: Node) -> str:
     """The first attribute that cannot be pickled on its own, "" if none fails in a limited time."""
     for name, value, deadline_s in _attributes_in_time(node):
-        failure = _try_pickle(_Pickler(_Counter(MAX_SERIALIZED_SIZE_BYTES, deadline_s)), value)
-        if failure is not None and not isinstance(failure, _StopPickling):
+        failure = try_pickle(Pickler(Counter(MAX_SERIALIZED_SIZE_BYTES, deadline_s)), value)
+        if failure is not None and not isinstance(failure, StopPickling):
             return f"{node.name}.{name}"
     return ""
 
 
 def _largest_attributes(node: Node) -> list[tuple[str, int]]:
-    """The five attributes with the largest pickles; where time was too short, with what was counted until then."""
+    """The five attributes with the largest pickles: lower bounds where time or the cap ended the counting."""
     sizes: list[tuple[str, int]] = []
     for name, value, deadline_s in _attributes_in_time(node):
-        counter = _Counter(math.inf, deadline_s)
-        _try_pickle(_Meter(counter), value)
+        counter = Counter(MAX_SERIALIZED_SIZE_BYTES, deadline_s)
+        try_pickle(Meter(counter), value)
         sizes.append((name, counter.size_bytes))
     return heapq.nlargest(5, sizes, key=lambda item: item[1])
 
@@ -367,14 +245,3 @@ def _attributes_in_time(node: Node) -> Iterator[tuple[str, Any, float]]:
     for index, (name, value) in enumerate(attributes):
         now = monotonic()
         yield str(name), value, now + (end_s - now) / (len(attributes) - index)
-
-
-def _try_pickle(pickler: _Pickler, obj: Any) -> BaseException | None:
-    """Pickle into the pickler's file; returns what it raised."""
-    try:
-        pickler.dump(obj)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - __reduce__ is user code: SystemExit and RecursionError included
-        return error
-    return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from time import monotonic
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 Reductions = Mapping[int, tuple[Any, Any]]
@@ -43,7 +44,6 @@ _BUILTIN_SUGGESTIONS = {
     "generator": "keep what the generator is made from, and make it in initialize() or process()",
     "coroutine": "create coroutines where they are awaited, in initialize() or process()",
     "async_generator": "keep what the generator is made from, and make it in initialize() or process()",
-    "memoryview": "keep bytes or an array instead of a memoryview",
     "frame": "keep the text of the traceback instead of frames",
     "traceback": "keep the text of the traceback (traceback.format_exc()) instead of the object",
 }
@@ -140,8 +140,7 @@ def _parts(obj: Any, reductions: Reductions) -> Iterator[tuple[str, Any, Any]]:
     reduction = reductions[id(obj)][1]
     if not isinstance(reduction, tuple):
         return  # a global name
-    if isinstance(obj, FunctionType):
-        yield from _closure(obj)
+    yield from _named_parts(obj)
     for index, argument in enumerate(reduction[1] if len(reduction) > 1 else ()):
         if argument is type(obj):
             yield ".<class {}>", argument.__name__, argument
@@ -150,6 +149,17 @@ def _parts(obj: Any, reductions: Reductions) -> Iterator[tuple[str, Any, Any]]:
     yield from _state(reduction[2] if len(reduction) > 2 else None)  # noqa: PLR2004 - copyreg's place for the state
     if any(part is not None for part in reduction[3:5]):
         yield from _items(obj)
+
+
+def _named_parts(obj: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The parts of callables, by the names that people know them by."""
+    if isinstance(obj, MethodType):
+        yield ".__self__", None, obj.__self__
+    elif isinstance(obj, functools.partial):
+        yield ".args", None, obj.args
+        yield ".keywords", None, obj.keywords
+    elif isinstance(obj, FunctionType):
+        yield from _closure(obj)
 
 
 def _closure(function: FunctionType) -> Iterator[tuple[str, Any, Any]]:
@@ -164,7 +174,7 @@ def _state(state: Any) -> Iterator[tuple[str, Any, Any]]:
     """The attributes in a pickle's state: a dict, or (dict or None, dict of slots), or anything of the user's own."""
     halves = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # noqa: PLR2004 - see docstring
     if not all(half is None or isinstance(half, dict) for half in halves):
-        yield ".<state{}>", "", state
+        yield ".<state>", None, state
         return
     for half in halves:
         for key, value in (half or {}).items():
