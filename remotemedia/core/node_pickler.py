@@ -1,7 +1,7 @@
 """Picklers for nodes: with a cap that holds while writing, with a record of what failed, and for measuring only.
 
-Pickling hands large buffers to `write` without copying them, and `Chunks` keeps references: nothing large is built before
-everything is known to fit.
+Pickling hands large buffers to `write` without copying them, and `Chunks` keeps references: nothing large is built
+before everything is known to fit.
 """
 
 from __future__ import annotations

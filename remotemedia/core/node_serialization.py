@@ -4,8 +4,8 @@
     name     of the node, UTF-8, so that a node that fails to load can still be named
     pickle   cloudpickle, protocol 5
 
-The cap holds while writing: what is pickled is kept as references until all of it is known to fit, then joined, which is
-the one copy there is (see node_pickler).
+The cap holds while writing: what is pickled is kept as references until all of it is known to fit, then joined, which
+is the one copy there is (see node_pickler).
 """
 
 from __future__ import annotations

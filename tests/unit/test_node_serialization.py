@@ -470,8 +470,7 @@ def test_what_is_too_large_is_refused_without_building_it(kind):
     code = textwrap.dedent(f"""
         import array, sys, tempfile, tracemalloc
         import numpy as np
-        from remotemedia.core.calling import maybe_await
-from remotemedia.core.exceptions import SizeLimitError
+        from remotemedia.core.exceptions import SizeLimitError
         from remotemedia.core.node import Node
         from remotemedia.core.node_serialization import serialize_node_for_ipc
         MIB = 2**20
