@@ -1,0 +1,140 @@
+"""What the processes of one pool share, made from a plan: ledger, doorbells, channels, and the coordinator's ends of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from remotemedia.config import ChannelConfig
+from remotemedia.ipc.channel import Receiver, Sender
+from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell, new_doorbell_fd
+from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.local_channel import LocalSender
+from remotemedia.workers.board import Board
+from remotemedia.workers.boot import BellSpec, InputSpec, OutputSpec
+from remotemedia.workers.plan import FEED, Plan
+from remotemedia.workers.stage import Inbox
+from remotemedia.workers.tee import Tee
+
+if TYPE_CHECKING:
+    from remotemedia.ipc.participant import Participant
+
+
+class Fabric:
+    """The shared parts of one pool. Workers are told of theirs by `inputs_of` and `output_of`."""
+
+    def __init__(self, plan: Plan, config: ChannelConfig) -> None:
+        self._plan, self._config = plan, config
+        self.ledger = Ledger.create(plan.layout)
+        self.boards = [Board(self.ledger, offset) for offset in plan.boards]
+        self._fds = {stage: new_doorbell_fd() for stage, remote in enumerate(plan.remote) if remote}
+        self._fds[FEED] = new_doorbell_fd()
+        self.bell = OwnDoorbell(self._fds[FEED], self.ledger.region(plan.coordinator_bell, 1))
+        self._senders: dict[int, Sender] = {}
+        self._local: dict[int, LocalSender] = {}
+        self._participant: Participant | None = None
+
+    # -- for the workers -----------------------------------------------------------------------------------------------
+
+    def bell_of(self, stage: int) -> BellSpec:
+        """The doorbell that reaches a stage (or FEED, or COLLECT: the coordinator's)."""
+        if self._plan.is_remote(stage):
+            return BellSpec(fd=self._fds[stage], word=self._plan.bell_words[stage])
+        return BellSpec(fd=self._fds[FEED], word=self._plan.coordinator_bell)
+
+    def board_offset(self, stage: int) -> int:
+        """Where a stage's board lies in the ledger."""
+        return self._plan.boards[stage]
+
+    def inputs_of(self, stage: int) -> tuple[InputSpec, ...]:
+        """The inputs of a worker's stage, in order."""
+        inputs = []
+        for producer in self._plan.producers_of(stage):
+            route = self._plan.routes[producer]
+            assert route.shared is not None
+            lane = route.shared_consumers.index(stage)
+            inputs.append(InputSpec(channel=route.shared, lane=lane, sender=self.bell_of(producer)))
+        return tuple(inputs)
+
+    def output_of(self, stage: int) -> OutputSpec:
+        """The output of a worker's stage."""
+        route = self._plan.routes[stage]
+        assert route.shared is not None
+        return OutputSpec(channel=route.shared, receivers=tuple(self.bell_of(c) for c in route.shared_consumers))
+
+    # -- the coordinator's ends ----------------------------------------------------------------------------------------
+
+    def open_channels(self, shm_prefix: str, iox_root: str) -> None:
+        """Create every shared channel, and the local ones. Workers may open theirs only after this."""
+        from remotemedia.ipc.participant import Participant
+
+        self._participant = Participant(shm_prefix, iox_root)
+        for route in self._plan.routes.values():
+            if route.shared is not None:
+                route.shared.open(self._participant, create=True)
+        for producer in (FEED, *(i for i, remote in enumerate(self._plan.remote) if not remote)):
+            self._senders[producer] = self._make_sender(producer)
+
+    def _make_sender(self, producer: int) -> Sender:
+        from remotemedia.ipc.shm_channel import ShmSender
+
+        route = self._plan.routes[producer]
+        assert self._participant is not None
+        local = shared = None
+        if route.local_consumers:
+            name = f"{producer}:local"
+            local = self._local[producer] = LocalSender(name, len(route.local_consumers), self._config, self.bell)
+        if route.shared is not None:
+            bells = [self._bell(consumer) for consumer in route.shared_consumers]
+            shared = ShmSender(self._participant, route.shared, self.ledger, bells)
+        if local is not None and shared is not None:
+            return Tee(shared, local)
+        sender = shared or local
+        assert sender is not None
+        return sender
+
+    def _bell(self, stage: int) -> Doorbell:
+        spec = self.bell_of(stage)
+        if spec.fd == self.bell.fd:
+            return self.bell
+        return Doorbell(spec.fd, self.ledger.region(spec.word, 1))
+
+    def sender(self, producer: int) -> Sender:
+        """The sending end of an inline stage, or of FEED."""
+        return self._senders[producer]
+
+    def inbox(self, stage: int) -> Inbox:
+        """The receiving ends of an inline stage, or of COLLECT."""
+        return Inbox([self._receiver(producer, stage) for producer in self._plan.producers_of(stage)])
+
+    def _receiver(self, producer: int, consumer: int) -> Receiver:
+        from remotemedia.ipc.shm_channel import ShmReceiver
+
+        route = self._plan.routes[producer]
+        if consumer in route.local_consumers:
+            return self._local[producer].receivers[route.local_consumers.index(consumer)]
+        assert route.shared is not None
+        assert self._participant is not None
+        lane = route.shared_consumers.index(consumer)
+        return ShmReceiver(self._participant, route.shared, lane, self.ledger, self._bell(producer))
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def request_stop(self, stage: int) -> None:
+        """Tell a worker, through shared memory alone, to stop after the frame it is working on."""
+        self.boards[stage].request_stop()
+        self._bell(stage).ring()
+
+    def close(self) -> None:
+        """Close the descriptors and leave iceoryx2. Views that somebody still holds stay valid."""
+        for sender in self._senders.values():
+            sender.close()
+        self._senders.clear()
+        self._local.clear()
+        if self._participant is not None:
+            self._participant.close()
+            self._participant = None
+        self.ledger.close()
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()

@@ -1,0 +1,406 @@
+"""WorkerPool: warm workers for the nodes of a pipeline, started in order, stopped in reverse, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import warnings
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from remotemedia.config import PoolConfig
+from remotemedia.core.exceptions import (
+    ConfigurationError,
+    NodeError,
+    NodeInitializeError,
+    NodeProcessError,
+    PipelineError,
+    PoolClosed,
+    RemoteMediaError,
+    WorkerIdentity,
+)
+from remotemedia.core.graph import Graph
+from remotemedia.core.node import Node
+from remotemedia.core.node_serialization import serialize_node_async
+from remotemedia.ipc.messages import FromWorker
+from remotemedia.workers import rundir, sweep
+from remotemedia.workers.exchange import Exchange, Output
+from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.loop_waiter import LoopWaiter
+from remotemedia.workers.plan import FEED, Plan, make_plan
+from remotemedia.workers.stage import NodeFailure, Stage, cleanup, initialize
+from remotemedia.workers.supervisor import Supervisor
+
+_logger = logging.getLogger("remotemedia.pool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSnapshot:
+    """One stage as it is now. `pid` is None and `state` "inline" for a node that runs in the coordinator."""
+
+    node: str
+    worker_id: int
+    pid: int | None
+    state: str
+    generation: int
+    frames: int
+    p50_us: float
+    p99_us: float
+    errors: int
+    bytes_in: int
+    bytes_out: int
+    copies: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSnapshot:
+    """The pool as it is now."""
+
+    workers: tuple[WorkerSnapshot, ...]
+
+
+class WorkerPool:
+    """The nodes of a pipeline as a set of warm worker processes.
+
+        async with WorkerPool([Detector(), Tracker()]) as pool:
+            result = await pool.process(frame)
+            async for result in pool.stream(frames):
+                ...
+
+    Nodes marked `executor="inline"` stay in this process, every other node gets a worker of its own. A pool belongs to the event loop in
+    which it was started. The first failure of a worker or node ends the pool: all who wait get the error, and so do all who come.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node] | Graph,
+        *,
+        config: PoolConfig | None = None,
+        places: Sequence[str] | None = None,
+    ) -> None:
+        """`nodes`: a chain, or a Graph. `places`: "inline" or "multiprocess" for each node, default by their marks.
+
+        Raises ConfigurationError for an empty pipeline, PipelineError for one that cannot run.
+        """
+        graph = nodes if isinstance(nodes, Graph) else Graph.chain(list(nodes))
+        if not graph.nodes:
+            raise ConfigurationError("a pool needs at least one node")
+        self._config = config or PoolConfig()
+        self._plan = make_plan(graph, tuple(places or graph.with_executor("multiprocess")), self._config.channel)
+        self._parts: _Parts | None = None
+        self._exchange: Exchange | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stage_tasks: list[asyncio.Task[None]] = []
+        self._initialized: list[int] = []
+        self._closing: asyncio.Task[None] | None = None
+        self._error: RemoteMediaError | None = None
+        self._finalizer: weakref.finalize[Any, WorkerPool] | None = None
+        self.cleanup_errors: list[NodeError] = []
+        """What `cleanup()` of nodes raised when the pool was closed."""
+
+    @property
+    def graph(self) -> Graph:
+        return self._plan.graph
+
+    # -- start -------------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Start the workers, and return when every node is initialized; undoes everything if that fails."""
+        if self._loop is not None:
+            raise PipelineError("this pool was started before; make a new one")
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._start(self._loop)
+        except BaseException:
+            await self._close_shielded()
+            raise
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        plan = self._plan
+        remote = [i for i in plan.graph.order if plan.remote[i]]
+        sweep.sweep(self._config.runtime_dir)
+        payloads = {i: await serialize_node_async(plan.graph.nodes[i]) for i in remote}
+        parts = self._parts = _Parts(plan, self._config)
+        self._finalizer = weakref.finalize(self, _Parts.abandon, parts, repr(self))
+        parts.open_control(loop, self._on_message)
+        for index in remote:
+            parts.supervisors[index] = Supervisor(
+                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, self._fail
+            )
+        for supervisor in parts.supervisors.values():
+            supervisor.spawn()
+        # While the workers import what they need: the coordinator's part. No await until the channels are there, because the answer
+        # to a worker's hello lets it open them.
+        parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
+        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, self._on_ring)
+        self._exchange = Exchange(parts.fabric.sender(FEED), parts.fabric.inbox(plan.collect), parts.fabric.bell)
+        stages = self._inline_stages()
+        await self._initialize_inline()
+        await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
+        if self._error is not None:
+            raise self._error
+        self._stage_tasks = [loop.create_task(self._run_inline(index, stage)) for index, stage in stages.items()]
+
+    def _inline_stages(self) -> dict[int, Stage]:
+        plan, parts = self._plan, self._parts
+        assert parts is not None
+        fabric = parts.fabric
+        return {
+            i: Stage(plan.graph.nodes[i], fabric.inbox(i), fabric.sender(i), fabric.bell, fabric.boards[i])
+            for i in plan.graph.order
+            if not plan.remote[i]
+        }
+
+    async def _initialize_inline(self) -> None:
+        for index in self._plan.graph.order:
+            if self._plan.remote[index]:
+                continue
+            self._initialized.append(index)
+            try:
+                await initialize(self._plan.graph.nodes[index])
+            except Exception as error:
+                raise NodeInitializeError(self._identity(index), f"initialize() raised {error!r}") from error
+
+    def _identity(self, index: int) -> WorkerIdentity:
+        return WorkerIdentity(node=self._plan.graph.ids[index], worker_id=index, pid=os.getpid())
+
+    async def _run_inline(self, index: int, stage: Stage) -> None:
+        try:
+            await stage.run()
+        except NodeFailure as failure:
+            cause = failure.__cause__
+            error = NodeProcessError(
+                self._identity(index), f"{failure.phase}() raised {cause!r}", frame=failure.number
+            )
+            error.__cause__ = cause
+            self._fail(error)
+        except RemoteMediaError as error:
+            self._fail(error)
+
+    # -- what happens --------------------------------------------------------------------------------------------------------
+
+    def _on_ring(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_ring()
+        if self._error is not None:
+            raise self._error
+
+    def _on_message(self, worker_id: int, message: FromWorker | RemoteMediaError) -> None:
+        parts = self._parts
+        supervisor = parts.supervisors.get(worker_id) if parts is not None else None
+        if supervisor is not None:
+            supervisor.on_message(message)
+
+    def _fail(self, error: RemoteMediaError) -> None:
+        """The first failure ends the pool: everybody who waits gets it."""
+        if self._error is not None or self._closing is not None:
+            return
+        self._error = error
+        if self._exchange is not None:
+            self._exchange.fail(error)
+        if self._parts is not None:
+            self._parts.fabric.bell.ring()  # for the inline stages
+
+    # -- use -----------------------------------------------------------------------------------------------------------------
+
+    async def process(self, value: Any) -> Any:
+        """Send one value through: its output, a list if there are several, None if there is none.
+
+        Arrays in the result are read-only views of shared memory. May be called by many tasks at once. Raises NodeProcessError, WorkerDied,
+        PoolClosed.
+        """
+        return await self._working_exchange().process(value)
+
+    async def stream(
+        self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
+    ) -> AsyncIterator[Any]:
+        """All outputs for all items of `source`, in order, with backpressure; None: what the pipeline's own sources make.
+
+        At the end of the source every node's `flush()` runs. `copy`: the arrays are to be the caller's own. Close the iterator to stop early
+        (`contextlib.aclosing`).
+        """
+        async with contextlib.aclosing(self.numbered_stream(source, copy=copy)) as outputs:
+            async for output in outputs:
+                yield output.value
+
+    def numbered_stream(
+        self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
+    ) -> Any:
+        """Like `stream`, but gives (number of the input, output): what `flush()` gave carries the number after the last."""
+        own_sources = self._plan.has_own_sources
+        if own_sources and source is not None:
+            raise PipelineError(
+                f"the first node {self._plan.graph.ids[self._plan.graph.sources[0]]!r} makes its own frames: "
+                "its process() takes no input"
+            )
+        return self._working_exchange().stream(source, own_sources=own_sources, copy=copy)
+
+    def _working_exchange(self) -> Exchange:
+        if self._loop is None or self._exchange is None:
+            raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
+        if self._closing is not None:
+            raise PoolClosed("the pool is closed")
+        if os.getpid() != self._parts_of_this_process().owner_pid:
+            raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+        if self._error is not None:
+            raise self._error
+        return self._exchange
+
+    def _parts_of_this_process(self) -> _Parts:
+        assert self._parts is not None
+        return self._parts
+
+    def snapshot(self) -> PoolSnapshot:
+        """States, counters and latencies, read from shared memory: costs the workers nothing."""
+        parts = self._parts
+        if parts is None:
+            raise PipelineError("the pool is not started")
+        return PoolSnapshot(workers=tuple(self._worker_snapshot(i, parts) for i in range(len(self._plan.graph.nodes))))
+
+    def _worker_snapshot(self, index: int, parts: _Parts) -> WorkerSnapshot:
+        supervisor = parts.supervisors.get(index)
+        facts = parts.fabric.boards[index].stats.as_dict(self._plan.graph.ids[index])
+        return WorkerSnapshot(
+            node=facts["node_id"],
+            worker_id=index,
+            pid=supervisor.pid if supervisor else None,
+            state=supervisor.state if supervisor else "inline",
+            generation=0,
+            frames=facts["calls"],
+            p50_us=facts["p50_us"],
+            p99_us=facts["p99_us"],
+            errors=facts["errors"],
+            bytes_in=facts["bytes_in"],
+            bytes_out=facts["bytes_out"],
+            copies=facts["copies"],
+        )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Per node: node_id, calls, avg_duration_us, p50_us, p99_us, errors, restarts, bytes_in, bytes_out, copies, bytes_copied."""
+        parts = self._parts
+        if parts is None:
+            return []
+        ids = self._plan.graph.ids
+        return [board.stats.as_dict(ids[i]) for i, board in enumerate(parts.fabric.boards)]
+
+    # -- end -----------------------------------------------------------------------------------------------------------------
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the workers, run every node's `cleanup()`, remove everything. Idempotent; a cancellation does not stop it half-way."""
+        await self._close_shielded()
+
+    async def _close_shielded(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        cancelled = False
+        while not self._closing.done():
+            try:
+                await asyncio.shield(self._closing)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        self._closing.result()
+
+    async def _close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        if self._exchange is not None:
+            self._exchange.fail(PoolClosed("the pool was closed"))
+        for task in self._stage_tasks:
+            task.cancel()
+        await asyncio.gather(*self._stage_tasks, return_exceptions=True)
+        supervisors = list(reversed(parts.supervisors.values()))
+        for supervisor in supervisors:
+            supervisor.begin_stop()
+        cleanup_texts = await asyncio.gather(*(supervisor.stopped() for supervisor in supervisors))
+        for supervisor, text in zip(supervisors, cleanup_texts, strict=True):
+            if text:
+                self._note_cleanup_error(NodeError(supervisor.node_id, f"cleanup() raised {text}"))
+        for index in reversed(self._initialized):
+            try:
+                await cleanup(self._plan.graph.nodes[index])
+            except Exception as error:  # noqa: BLE001 - one node's cleanup must not keep the others from theirs
+                self._note_cleanup_error(NodeError(self._plan.graph.ids[index], f"cleanup() raised {error!r}"))
+        parts.close()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+    def _note_cleanup_error(self, error: NodeError) -> None:
+        _logger.error("%s", error)
+        self.cleanup_errors.append(error)
+
+    def __repr__(self) -> str:
+        state = "new" if self._loop is None else "closed" if self._closing else "broken" if self._error else "running"
+        return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({state})>"
+
+
+class _Parts:
+    """Everything of a running pool that must be given back; holds no reference to the pool."""
+
+    def __init__(self, plan: Plan, config: PoolConfig) -> None:
+        self.owner_pid = os.getpid()
+        self.supervisors: dict[int, Supervisor] = {}
+        self.control: Any = None
+        self.waiter: LoopWaiter | None = None
+        self.directory = rundir.PoolDir.create(config.runtime_dir)
+        try:
+            self.fabric = Fabric(plan, config.channel)
+        except BaseException:
+            self.directory.close()
+            raise
+
+    def open_control(self, loop: asyncio.AbstractEventLoop, on_message: Any) -> None:
+        from remotemedia.ipc.control import ControlServer
+
+        # Weakly, so that a pool that nobody holds any more can be collected, and finalized, while its loop still runs.
+        self.control = ControlServer(self.directory.socket_path, _weakly(on_message), loop)
+
+    def close(self) -> None:
+        """Give everything back; the workers must be gone."""
+        if self.control is not None:
+            self.control.close()
+        if self.waiter is not None:
+            self.waiter.close()
+        self.fabric.close()
+        self.directory.close()
+
+    def abandon(self, pool: str) -> None:
+        """The pool was not closed: at its collection, or at the end of the interpreter."""
+        if os.getpid() != self.owner_pid:
+            return
+        warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        for supervisor in self.supervisors.values():
+            supervisor.kill_now()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.close()
+
+
+def _weakly(method: Any) -> Any:
+    reference = weakref.WeakMethod(method)
+
+    @functools.wraps(method.__func__)
+    def call(*args: Any) -> Any:
+        bound = reference()
+        return bound(*args) if bound is not None else None
+
+    return call
+
+
+__all__ = ["Output", "PoolSnapshot", "WorkerPool", "WorkerSnapshot"]

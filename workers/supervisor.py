@@ -1,0 +1,295 @@
+"""The asyncio side of one worker: starts it, feeds what happens into its lifecycle, carries out what that says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from remotemedia.config import PoolConfig
+from remotemedia.core.exceptions import (
+    ProtocolError,
+    RemoteMediaError,
+    WorkerIdentity,
+    WorkerStartError,
+)
+from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
+from remotemedia.workers import lifecycle as life
+from remotemedia.workers.boot import BootSpec, write_boot_fd
+from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.obituary import error_of_failure, error_of_report
+from remotemedia.workers.process import ExitStatus, WorkerProcess
+from remotemedia.workers.rundir import PoolDir
+from remotemedia.workers.stdio import OutputReader, Stream
+from remotemedia.workers.voices import pass_on_line, pass_on_record
+
+_ENTRY = Path(__file__).parent / "child" / "__main__.py"
+_STACKS_S = 0.3
+"""How long a hung worker gets to write its stacks before it is killed."""
+_NOT_INHERITED = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
+
+_logger = logging.getLogger("remotemedia.supervisor")
+
+
+class PoolParts(Protocol):
+    """What a supervisor needs of its pool."""
+
+    fabric: Fabric
+    directory: PoolDir
+    control: Any
+
+
+class Supervisor:
+    """One worker slot: its process, and what is known of it."""
+
+    def __init__(
+        self,
+        worker_id: int,
+        node_id: str,
+        payload: bytes,
+        parts: PoolParts,
+        config: PoolConfig,
+        loop: asyncio.AbstractEventLoop,
+        on_failure: Callable[[RemoteMediaError], None],
+    ) -> None:
+        """`on_failure(error)` is called once, with the first thing that makes the worker useless."""
+        self.worker_id, self.node_id = worker_id, node_id
+        self._payload, self._parts, self._config, self._loop = payload, parts, config, loop
+        self._on_failure = on_failure
+        self._life, self._instructions = life.begin(config.timeouts)
+        self._process: WorkerProcess | None = None
+        self._output: OutputReader | None = None
+        self._status: ExitStatus | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._parent_pipe: int | None = None
+        self._error: RemoteMediaError | None = None
+        self._cleanup_error: str | None = None
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def state(self) -> str:
+        return self._life.phase.value
+
+    @property
+    def identity(self) -> WorkerIdentity:
+        return WorkerIdentity(node=self.node_id, worker_id=self.worker_id, pid=self.pid)
+
+    # -- start -------------------------------------------------------------------------------------------------------------
+
+    def spawn(self) -> None:
+        """Start the process. Raises WorkerStartError."""
+        token = secrets.token_bytes(32)
+        self._parts.control.expect(self.worker_id, token)
+        child_end = boot_fd = -1
+        try:
+            child_end, self._parent_pipe = os.pipe2(os.O_CLOEXEC)
+            spec = self._boot_spec(token, child_end)
+            boot_fd = write_boot_fd(spec, self._payload)
+            self._process = WorkerProcess.spawn(
+                [self._config.python_executable or sys.executable, "-P", str(_ENTRY), str(boot_fd)],
+                env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
+                loop=self._loop,
+                pass_fds=(boot_fd, *spec.inherited_fds()),
+                on_exit=self._on_exit,
+            )
+        except OSError as error:
+            self._close_parent_pipe()
+            raise WorkerStartError(self.identity, f"could not be started: {error}") from error
+        finally:
+            for fd in (child_end, boot_fd):
+                if fd >= 0:
+                    os.close(fd)
+        self._payload = b""
+        self._parts.directory.record_worker(self._process.pid)
+        self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
+        _logger.debug("spawned %s", self.identity)
+        self._carry_out(self._instructions)
+
+    def _boot_spec(self, token: bytes, parent_fd: int) -> BootSpec:
+        fabric, directory, stage = self._parts.fabric, self._parts.directory, self.worker_id
+        return BootSpec(
+            node=self.node_id,
+            worker_id=self.worker_id,
+            generation=0,
+            sys_path=tuple(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100 - "" means the present directory
+            socket_path=str(directory.socket_path),
+            token=token,
+            coordinator_pid=os.getpid(),
+            parent_fd=parent_fd,
+            shm_prefix=directory.shm_prefix,
+            iox_root=str(directory.iox_root),
+            ledger_fd=fabric.ledger.fd,
+            board=fabric.board_offset(stage),
+            bell=fabric.bell_of(stage),
+            inputs=fabric.inputs_of(stage),
+            output=fabric.output_of(stage),
+            log_level=logging.getLogger().getEffectiveLevel(),
+        )
+
+    async def ready(self) -> None:
+        """Returns when the node is initialized in the worker. Raises why it never will be."""
+        await asyncio.shield(self._ready)
+
+    # -- events ------------------------------------------------------------------------------------------------------------
+
+    def on_message(self, message: FromWorker | RemoteMediaError) -> None:
+        """A control message of this worker, or what was wrong with it."""
+        match message:
+            case Hello():
+                self._feed(life.SaidHello())
+            case Loaded():
+                self._feed(life.SaidLoaded())
+            case Ready():
+                self._feed(life.SaidReady())
+            case Failed():
+                self._on_report(message)
+            case Log():
+                for record in message.records:
+                    pass_on_record(record, self.identity)
+            case Goodbye():
+                self._cleanup_error = message.cleanup_error
+                self._feed(life.SaidGoodbye())
+            case ProtocolError():
+                self._feed(life.Condemned(str(message)))
+
+    def _on_report(self, report: Failed) -> None:
+        self._announce(error_of_report(report, self.identity))
+        if self._life.phase.is_starting:
+            self._feed(life.StartFailed(report.phase))
+
+    def _on_exit(self, status: ExitStatus) -> None:
+        self._status = status
+        self._parts.control.drain()  # its last words may still be in the socket
+        assert self._output is not None
+        self._output.finish()
+        self._feed(life.Exited(str(status)))
+        if self._life.failure is not None:
+            self._announce_failure()
+
+    def _on_line(self, stream: Stream, text: str) -> None:
+        pass_on_line(stream, text, self.identity)
+
+    def _on_deadline(self) -> None:
+        self._timer = None
+        self._feed(life.DeadlinePassed())
+
+    # -- instructions ------------------------------------------------------------------------------------------------------
+
+    def _feed(self, event: life.Event) -> None:
+        try:
+            self._life, instructions = life.transition(self._life, event)
+        except life.IllegalTransition as error:
+            self._life, instructions = life.transition(self._life, life.Condemned(str(error)))
+        _logger.debug("%s: %s", self.identity, self._life.story[-1])
+        self._carry_out(instructions)
+
+    def _carry_out(self, instructions: list[life.Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case life.SendWelcome():
+                    self._parts.control.send(self.worker_id, Welcome())
+                case life.SendStop(deadline_s):
+                    self._parts.fabric.request_stop(self.worker_id)
+                    self._parts.control.send(self.worker_id, Stop(deadline_s=deadline_s))
+                case life.SetDeadline(seconds):
+                    self._set_deadline(seconds)
+                case life.AnnounceReady():
+                    if not self._ready.done():
+                        self._ready.set_result(None)
+                case life.AnnounceFailure():
+                    pass  # told by its report, or when it has ended and everything is known: see _on_exit
+                case life.Kill(dump_stacks):
+                    self._kill(dump_stacks=dump_stacks)
+                case life.Sweep():
+                    self._sweep()
+                case life.AnnounceEnd():
+                    self._on_end()
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._loop.call_later(seconds, self._on_deadline)
+
+    def _kill(self, *, dump_stacks: bool) -> None:
+        assert self._process is not None
+        if dump_stacks and self._life.connected:  # before its hello it may not have the handler yet, and would die of it
+            os.kill(self._process.pid, signal.SIGUSR2)
+            self._loop.call_later(_STACKS_S, self._process.kill)
+        else:
+            self._process.kill()
+
+    def _sweep(self) -> None:
+        """Nothing of a dead worker outlives the pool; until then its frames in flight stay readable."""
+        assert self._process is not None
+        self._parts.directory.forget_worker(self._process.pid)
+        self._parts.control.forget(self.worker_id)
+        self._close_parent_pipe()
+        self._feed(life.Swept())
+
+    def _on_end(self) -> None:
+        if self._life.failure is not None:
+            self._announce_failure()  # one that could not even be killed is announced here
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _announce_failure(self) -> None:
+        self._announce(
+            error_of_failure(
+                self._life,
+                self._status,
+                self.identity,
+                frame=self._parts.fabric.boards[self.worker_id].frame,
+                stderr=self._output.tail() if self._output is not None else "",
+            )
+        )
+
+    def _announce(self, error: RemoteMediaError) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        if not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # whoever waits gets it; nobody has to
+        self._on_failure(error)
+
+    # -- stop --------------------------------------------------------------------------------------------------------------
+
+    def begin_stop(self) -> None:
+        """Ask the worker to stop, clean up and exit; it is killed when its time is up."""
+        if self._process is None:
+            self._ended.set_result(None)
+        elif not self._life.phase.is_final:
+            self._feed(life.StopRequested())
+
+    async def stopped(self) -> str | None:
+        """Returns when the process is gone: what its `cleanup()` raised, as text."""
+        await asyncio.shield(self._ended)
+        self._set_deadline(None)
+        self._close_parent_pipe()
+        return self._cleanup_error
+
+    def kill_now(self) -> None:
+        """For finalizers: without the loop."""
+        if self._process is not None:
+            self._process.kill_now()
+        if self._output is not None:
+            self._output.finish()
+        if not self._loop.is_closed():
+            self._set_deadline(None)
+        self._close_parent_pipe()
+
+    def _close_parent_pipe(self) -> None:
+        if self._parent_pipe is not None:
+            os.close(self._parent_pipe)
+            self._parent_pipe = None

@@ -1,0 +1,43 @@
+"""What workers log and print, handed to the coordinator's logging with node, worker, pid and generation."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+from remotemedia.core.exceptions import WorkerIdentity
+from remotemedia.ipc.messages import LogRecord
+
+
+def pass_on_record(record: LogRecord, worker: WorkerIdentity) -> None:
+    """A log record of a worker, with its original time, as if it had been logged here."""
+    logger = logging.getLogger(record.logger)
+    if not logger.isEnabledFor(record.level):
+        return
+    ours = _record(logger, record.level, record.text, worker)
+    ours.created = record.time
+    ours.msecs = record.time % 1 * 1000
+    ours.exc_text = record.exc_text
+    logger.handle(ours)
+
+
+def pass_on_line(stream: Literal["stdout", "stderr"], text: str, worker: WorkerIdentity) -> None:
+    """A line that a worker printed: a record of the node's logger; on our own stdout or stderr if nobody configured logging."""
+    logger = logging.getLogger(f"remotemedia.node.{worker.node}")
+    if not logger.hasHandlers():
+        print(f"[{worker.node}] {text}", file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)  # noqa: T201
+        return
+    level = logging.INFO if stream == "stdout" else logging.WARNING
+    if logger.isEnabledFor(level):
+        logger.handle(_record(logger, level, text, worker))
+
+
+def _record(logger: logging.Logger, level: int, text: str, worker: WorkerIdentity) -> logging.LogRecord:
+    facts = {
+        "node": worker.node,
+        "worker_id": worker.worker_id,
+        "worker_pid": worker.pid,
+        "generation": worker.generation,
+    }
+    return logger.makeRecord(logger.name, level, f"<worker {worker.worker_id}>", 0, text, (), None, extra=facts)
