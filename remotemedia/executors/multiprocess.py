@@ -1,0 +1,39 @@
+"""The multiprocess executor: a worker pool for one execution."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+from remotemedia.core.graph import Graph
+from remotemedia.executors.base import Output, RunOptions, Source
+from remotemedia.workers.pool import WorkerPool
+
+
+class MultiprocessExecution:
+    """One execution of a graph in worker processes (see remotemedia.executors.base.Execution)."""
+
+    def __init__(self, graph: Graph, places: tuple[str, ...], options: RunOptions) -> None:
+        self._pool = WorkerPool(graph, config=options.config, places=places)
+        self._copy = options.own_outputs
+
+    async def __aenter__(self) -> Self:
+        await self._pool.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.aclose()
+        if error is None and self._pool.cleanup_errors:
+            raise self._pool.cleanup_errors[0]
+
+    async def stream(self, source: Source) -> AsyncIterator[Output]:
+        async with aclosing(self._pool.numbered_stream(source, copy=self._copy)) as outputs:
+            async for number, value in outputs:
+                yield Output(number, value)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return self._pool.metrics()
