@@ -1,0 +1,65 @@
+"""What holds for every test: nothing left behind, a deadline that shows all stacks, and event loops by name."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np  # noqa: F401 - its BLAS threads live as long as the process: they are there before the first test
+import pytest
+import uvloop
+
+from remotemedia.testing.leaks import Snapshot, assert_no_leaks
+
+LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+# pytest-timeout ends a test that hangs in Python. One that hangs in C, with the GIL held, never gets there: this many
+# seconds later, a thread written in C prints all stacks and ends the run.
+_GRACE_S = 15.0
+_real_stderr = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        config.stash[_real_stderr] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_real_stderr])
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests that ask for `loop_kind` run on every kind of loop, others on asyncio's."""
+    return LOOPS if "loop_kind" in item.fixturenames else {"asyncio": LOOPS["asyncio"]}
+
+
+@pytest.fixture
+def loop_kind(_asyncio_loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> str:
+    """Name of the event loop that the test runs on; asking for it runs an async test once on each kind."""
+    return next(name for name, factory in LOOPS.items() if factory is _asyncio_loop_factory)
+
+
+@pytest.fixture(autouse=True)
+def last_resort_deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    marker = request.node.get_closest_marker("timeout")
+    timeout_s = float(marker.args[0] if marker else request.config.getini("timeout"))
+    stderr = request.config.stash[_real_stderr]
+    faulthandler.dump_traceback_later(timeout_s + _GRACE_S, exit=True, file=stderr)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(last_resort_deadline: None) -> Iterator[None]:
+    """Fails a test that leaves processes, descriptors, threads, shared memory or runtime directories behind."""
+    before = Snapshot.take()
+    yield
+    assert_no_leaks(before)
