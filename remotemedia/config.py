@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from remotemedia.core.exceptions import ConfigurationError
@@ -9,9 +10,23 @@ from remotemedia.core.exceptions import ConfigurationError
 KIB, MIB = 1024, 1024 * 1024
 
 
-def _require(condition: bool, setting: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigurationError(f"{setting}={value!r}: expected {expected}")
+def _refuse(setting: str, value: object, expected: str) -> None:
+    raise ConfigurationError(f"{setting}={value!r}: expected {expected}")
+
+
+def _require_type(setting: str, value: object, kind: type, expected: str) -> None:
+    if not isinstance(value, kind):
+        _refuse(setting, value, expected)
+
+
+def _require_seconds(setting: str, value: object, suffix: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        _refuse(setting, value, f"seconds greater than 0{suffix}")
+
+
+def _require_whole(setting: str, value: object, low: int, high: float, expected: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        _refuse(setting, value, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +46,9 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name in ("hello_s", "load_s", "initialize_s", "stop_s"):
-            value = getattr(self, name)
-            _require(isinstance(value, (int, float)) and value > 0, name, value, "seconds greater than 0")
-        _require(self.frame_s is None or self.frame_s > 0, "frame_s", self.frame_s, "seconds greater than 0, or None")
+            _require_seconds(name, getattr(self, name))
+        if self.frame_s is not None:
+            _require_seconds("frame_s", self.frame_s, ", or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +65,10 @@ class ChannelConfig:
     """A frame larger than this is refused with FrameTooLarge."""
 
     def __post_init__(self) -> None:
-        _require(2 <= self.queue_frames <= 256, "queue_frames", self.queue_frames, "2 to 256 frames")
-        _require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1 byte")
-        _require(64 <= self.slot_bytes <= self.max_frame_bytes, "slot_bytes", self.slot_bytes, "64 to max_frame_bytes")
+        _require_whole("queue_frames", self.queue_frames, 2, 256, "2 to 256 frames")
+        _require_whole("window_bytes", self.window_bytes, 1, math.inf, "at least 1 byte")
+        _require_whole("max_frame_bytes", self.max_frame_bytes, 64, math.inf, "at least 64 bytes")
+        _require_whole("slot_bytes", self.slot_bytes, 64, self.max_frame_bytes, "64 to max_frame_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +81,10 @@ class PoolConfig:
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
     """Interpreter of the workers; default: the coordinator's."""
+
+    def __post_init__(self) -> None:
+        _require_type("channel", self.channel, ChannelConfig, "a ChannelConfig")
+        _require_type("timeouts", self.timeouts, Timeouts, "a Timeouts")
+        for name in ("runtime_dir", "python_executable"):
+            if getattr(self, name) is not None:
+                _require_type(name, getattr(self, name), str, "a path as str, or None")

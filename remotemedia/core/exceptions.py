@@ -58,7 +58,7 @@ def _portable_cause(cause: BaseException | None) -> BaseException | None:
     try:
         pickle.loads(pickle.dumps(cause))
     except Exception:  # noqa: BLE001 - whatever a user's exception does when pickled, its text still travels
-        return RemoteTraceback.of(cause).exception()
+        return RemoteTraceback.of(cause).as_text()
     return cause
 
 
@@ -208,6 +208,7 @@ class WorkerError(RemoteMediaError):
         super().__init__(
             _join(
                 f"{worker} {reason}",
+                f"  Frame: {frame}" if frame is not None and f"frame {frame}" not in reason else None,
                 f"  Try: {suggestion}" if suggestion else None,
                 f"  Story: {' → '.join(self.story)}" if story else None,
                 f"  Stacks:\n{_indent(stacks)}" if stacks else None,
@@ -362,7 +363,7 @@ class FrameTooLarge(ChannelError):
         super().__init__(
             channel,
             f"a frame of {size_bytes} bytes is larger than the limit of {limit_bytes} bytes; "
-            "raise PoolConfig(max_frame_bytes=...) or send smaller frames",
+            "raise ChannelConfig(max_frame_bytes=...) or send smaller frames",
         )
 
 
@@ -374,7 +375,7 @@ class SharedMemoryExhausted(ChannelError):
         super().__init__(
             channel,
             f"shared memory (/dev/shm) is full: {need_bytes / 1e6:.1f} MB needed, {free_bytes / 1e6:.1f} MB free; "
-            "enlarge it (docker run --shm-size=1g), set smaller PoolConfig(queue_frames=, window_bytes=), "
+            "enlarge it (docker run --shm-size=1g), set smaller ChannelConfig(queue_frames=, window_bytes=), "
             "or run `remotemedia clean`",
         )
 
@@ -461,7 +462,14 @@ class RemoteTraceback:
 
     def exception(self) -> BaseException:
         """The exception again: of its own type if that can be imported and rebuilt from its arguments."""
-        error = self._rebuilt() or RemoteExceptionText(self.type_name.rpartition(":")[2], self.text)
+        rebuilt = self._rebuilt()
+        return self.as_text() if rebuilt is None else self._add_notes(rebuilt)
+
+    def as_text(self) -> BaseException:
+        """The exception as a RemoteExceptionText, which is sure to pickle."""
+        return self._add_notes(RemoteExceptionText(self.type_name.rpartition(":")[2], self.text))
+
+    def _add_notes(self, error: BaseException) -> BaseException:
         for note in self.notes:
             error.add_note(note)
         return error
