@@ -2,16 +2,19 @@
 
 A channel has one sender and one or more receivers; each receiver gets every frame, in the order of sending. It is
 
-* bounded: at most `queue_frames` frames (and `window_bytes` bytes, but always two frames) are in flight, that is sent and not
+* bounded: at most `queue_frames` frames (and `window_bytes` bytes, but always two frames) are in flight, that is sent
+and not
   yet released by every receiver;
 * lossless: a frame is either refused before it is sent or reaches every receiver;
-* zero-copy where the memory is shared: `pack` takes a frame that already lies in a slot as it is, `receive` gives views.
+* zero-copy where the memory is shared: `pack` takes a frame that already lies in a slot as it is, `receive` gives
+views.
 
-Life of a frame: loan (`empty`) → write → `pack` → `send` on one side; `receive` → borrow → release on the other. A received frame is
-released when the `Frame` and every object made from its value is gone, whatever thread drops the last of them.
+Life of a frame: loan (`empty`) → write → `pack` → `send` on one side; `receive` → borrow → release on the other. A
+received frame is released when the `Frame` and every object made from its value is gone, whatever thread drops the last
+of them.
 
-Nothing here blocks: `send` needs credit (`has_credit`), `receive` gives None when there is nothing. Who has to wait parks on its
-doorbell (remotemedia.ipc.doorbell), which the other side rings.
+Nothing here blocks: `send` needs credit (`has_credit`), `receive` gives None when there is nothing. Who has to wait
+parks on its doorbell (remotemedia.ipc.doorbell), which the other side rings.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ START = 4
 
 
 class Stamp:
-    """Where a frame comes from: session, number of the source frame, index among the sender's frames for that number."""
+    """Where a frame comes from: session, number of the source frame, index among the sender's frames for that number.
+    """
 
     __slots__ = ("flags", "index", "number", "session")
 

@@ -1,7 +1,7 @@
 """Objects as bytes: pickle protocol 5, arrays and other large buffers out of band. Pure.
 
-Layout in a slot: the buffers, each on a 64-byte border, then the tail: a table of (offset, size) pairs and the pickle. Decoding gives
-arrays that are views of the slot.
+Layout in a slot: the buffers, each on a 64-byte border, then the tail: a table of (offset, size) pairs and the pickle.
+Decoding gives arrays that are views of the slot.
 """
 
 from __future__ import annotations

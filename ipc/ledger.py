@@ -1,7 +1,8 @@
 """The ledger: one small shared page range per pool with every counter that two processes share.
 
-A memfd made by the coordinator and inherited by the workers, so it survives the death of any of them. It holds unsigned 64-bit words, each
-written by one process at a time. The layout is computed once by the coordinator (`LedgerLayout`), everybody else is told offsets.
+A memfd made by the coordinator and inherited by the workers, so it survives the death of any of them. It holds unsigned
+64-bit words, each written by one process at a time. The layout is computed once by the coordinator (`LedgerLayout`),
+everybody else is told offsets.
 """
 
 from __future__ import annotations

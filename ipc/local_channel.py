@@ -1,4 +1,5 @@
-"""The channel inside one process: passes references. Same promises as the shared-memory channel, and its reference in the conformance tests.
+"""The channel inside one process: passes references. Same promises as the shared-memory channel, and its reference in
+the conformance tests.
 
 Used between stages that stay in the coordinator. Belongs to one thread, but frames may be dropped in any.
 """

@@ -1,8 +1,9 @@
 """Our membership in iceoryx2: configuration, services, ports, and what a fork must not touch.
 
-What iceoryx2 calls a node is a participant here. One participant per process and pool, with a prefix and a root directory of the pool's own. Only
-the coordinator creates services; workers open them. Implicit clean-up of dead participants is off everywhere: it can loop for ever on a segment whose
-creator was killed at the wrong instant, so only the coordinator cleans, after unlinking such segments.
+What iceoryx2 calls a node is a participant here. One participant per process and pool, with a prefix and a root
+directory of the pool's own. Only the coordinator creates services; workers open them. Implicit clean-up of dead
+participants is off everywhere: it can loop for ever on a segment whose creator was killed at the wrong instant, so only
+the coordinator cleans, after unlinking such segments.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Participant:
         _participants.add(self)
 
     def open_channel(self, name: str, *, receivers: int, queue_frames: int, create: bool) -> Any:
-        """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight."""
+        """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight.
+        """
         builder = (
             self._node.service_builder(iox.ServiceName.new(name))
             .publish_subscribe(iox.Slice[Block])

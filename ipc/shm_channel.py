@@ -1,9 +1,11 @@
-"""The channel between processes: iceoryx2 publish-subscribe for the frames, the ledger for credits, doorbells for wake-ups.
+"""The channel between processes: iceoryx2 publish-subscribe for the frames, the ledger for credits, doorbells for
+wake-ups.
 
-One service per sender, one subscriber per receiver: fan-out shares the frame. The bound is a fixed set of *tickets*: each frame in flight carries one
-in its header, and a receiver gives it back by writing the frame's sequence number into the ticket's word of its lane in the ledger. A plain store of a
-word that nobody else writes: no lock, no counter that a crash could leave half updated, any order, any thread. The sender knows of each frame
-whether it is released by all, and since each receiver's queue has room for every ticket, iceoryx2 can never drop one.
+One service per sender, one subscriber per receiver: fan-out shares the frame. The bound is a fixed set of *tickets*:
+each frame in flight carries one in its header, and a receiver gives it back by writing the frame's sequence number into
+the ticket's word of its lane in the ledger. A plain store of a word that nobody else writes: no lock, no counter that a
+crash could leave half updated, any order, any thread. The sender knows of each frame whether it is released by all, and
+since each receiver's queue has room for every ticket, iceoryx2 can never drop one.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ _TAIL_ROOM = 1024
 
 _Memory = ctypes.c_uint8 * (1 << 40)  # one ctypes type for every size: making a type per size costs 6 µs each
 _Header = ctypes.c_uint8 * USER_HEADER_BYTES
-_new_array = np.ndarray
+_new_array: Any = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,10 @@ _UNSHARED = _references_of_sole_owner()
 """More references than this: a node still holds what it returned, and may read or write it later."""
 
 
-class Slot(_Memory):
-    """A loaned slot: owns the loan, and is the base of the array that lies in it. The loan goes back with the last view."""
+class Slot(_Memory):  # type: ignore[valid-type,misc]
+    """A loaned slot: owns the loan, and is the base of the array that lies in it. The loan goes back with the last
+    view.
+    """
 
     __slots__ = ("address", "blocks", "sample", "sender")
 
@@ -130,7 +134,9 @@ class ShmParcel:
 class ShmSender:
     """The sending end (see remotemedia.ipc.channel.Sender). Belongs to one thread; arrays of `empty` may die in any."""
 
-    def __init__(self, participant: Participant, spec: ChannelSpec, ledger: Ledger, receivers: Sequence[Doorbell]) -> None:
+    def __init__(
+        self, participant: Participant, spec: ChannelSpec, ledger: Ledger, receivers: Sequence[Doorbell]
+    ) -> None:
         """`receivers`: the doorbell of each lane's process, in the order of the lanes."""
         config = spec.config
         self.name = spec.name
@@ -153,7 +159,7 @@ class ShmSender:
             queue_frames=config.queue_frames,
             receivers=spec.receivers,
         )
-        self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # noqa: B009 - mangled inside a class otherwise
+        self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 
@@ -168,7 +174,8 @@ class ShmSender:
         slot.sample, slot.sender = sample, self
         slot.address, slot.blocks = sample.payload_ptr, blocks(nbytes + _TAIL_ROOM)
         self._open_slots.add(id(slot))
-        return _new_array(shape, dtype, slot)
+        array: npt.NDArray[Any] = _new_array(shape, dtype, slot)
+        return array
 
     def _loan(self, nbytes: int) -> Any:
         """A free slot of at least `nbytes`, with memory behind it. Raises FrameTooLarge, SharedMemoryExhausted."""
@@ -201,7 +208,7 @@ class ShmSender:
         length = address + count * BLOCK_BYTES - start
         if _madvise(start, length, _MADV_POPULATE_WRITE) != 0:
             code = ctypes.get_errno()
-            if code != errno.EINVAL:  # EINVAL: Linux before 5.14 has no such advice; memory then comes at the first touch
+            if code != errno.EINVAL:  # Linux before 5.14 has no such advice: memory then comes at the first touch
                 raise SharedMemoryExhausted(self.name, count * BLOCK_BYTES, free_shared_memory())
         self._backed[address] = count
 
@@ -249,7 +256,7 @@ class ShmSender:
             del root
         if slot.__class__ is not Slot or slot.sender is not self or not array.flags.c_contiguous:
             return None
-        return slot  # type: ignore[no-any-return]
+        return slot
 
     def _take(self, slot: Slot) -> Any:
         """The loan out of the slot: it is the parcel's now."""
@@ -342,7 +349,7 @@ class ShmSender:
         )
         self._in_flight.append((sequence, ticket, nbytes))
         self._bytes_in_flight += nbytes
-        reached = getattr(sample, "__assume_init")().send()  # noqa: B009
+        reached = getattr(sample, "__assume_init")().send()
         for bell in self._bells:
             bell.ring_for(DATA)
         if reached != self._receivers:
@@ -356,8 +363,10 @@ class ShmSender:
         """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""
 
 
-class Lease(_Memory):
-    """A borrowed sample: the base of every array made from it. The last of them gives the ticket back, in whatever thread."""
+class Lease(_Memory):  # type: ignore[valid-type,misc]
+    """A borrowed sample: the base of every array made from it. The last of them gives the ticket back, in whatever
+    thread.
+    """
 
     __slots__ = ("receiver", "sample", "sequence", "ticket")
 

@@ -16,8 +16,9 @@ BARE, ARRAY, BYTES, OBJECT = range(4)
 HEADER = struct.Struct("<QqIIHBBQQIB3x8s8Q")
 """seq, number, session, index, ticket, kind, flags, nbytes, offset, tail, ndim, dtype, shape[8].
 
-ARRAY: the array starts `offset` bytes into the payload. OBJECT: the buffer table and the pickle are the `tail` bytes from
-`offset`. `nbytes` is the payload in use. `dtype` is numpy's `dtype.str`, padded with NULs. `ticket` is the credit to give back.
+ARRAY: the array starts `offset` bytes into the payload. OBJECT: the buffer table and the pickle are the `tail` bytes
+from `offset`. `nbytes` is the payload in use. `dtype` is numpy's `dtype.str`, padded with NULs. `ticket` is the credit
+to give back.
 """
 assert HEADER.size <= USER_HEADER_BYTES
 
@@ -41,7 +42,7 @@ def dtype_name(dtype: np.dtype[np.generic]) -> bytes | None:
     except KeyError:
         pass
     name = None if dtype.hasobject or dtype.fields is not None or dtype.subdtype else dtype.str.encode()
-    if name is not None and (len(name) > 8 or np.dtype(name.decode()) != dtype):
+    if name is not None and (len(name) > len(NO_DTYPE) or np.dtype(name.decode()) != dtype):
         name = None
     _names[dtype] = name
     return name
@@ -56,7 +57,9 @@ def dtype_of(name: bytes) -> np.dtype[np.generic]:
 
 
 class Block(ctypes.Structure):
-    """The element type of every service: 64 bytes, so that payloads are cache-line aligned without inflating the segment."""
+    """The element type of every service: 64 bytes, so that payloads are cache-line aligned without inflating the
+    segment.
+    """
 
     _fields_ = (("bytes", ctypes.c_uint8 * 64),)
 

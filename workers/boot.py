@@ -81,7 +81,7 @@ def write_boot_fd(spec: BootSpec, payload: bytes) -> int:
     data = marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION)
     fd = os.memfd_create("remotemedia-boot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        with open(fd, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(fd, "wb", closefd=False) as file:
             file.write(_LENGTH.pack(len(data)))
             file.write(data)
             file.write(payload)

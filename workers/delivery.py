@@ -1,8 +1,9 @@
 """The order in which a stage takes its inputs. Pure: no clock, no I/O.
 
-Every frame carries the number of the source frame it was made from, and every sender says which of its frames is the last for a number (a bare mark,
-when it has nothing to send). So a stage with several inputs can take, for each number, all frames of its first input, then all of the
-second, and so on: the same sequence in every run and in every executor, whatever the timing.
+Every frame carries the number of the source frame it was made from, and every sender says which of its frames is the
+last for a number (a bare mark, when it has nothing to send). So a stage with several inputs can take, for each number,
+all frames of its first input, then all of the second, and so on: the same sequence in every run and in every executor,
+whatever the timing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Merge:
     def took(self, number: int, flags: int) -> tuple[int, int]:
         """A frame was taken from input `turn`: its (number, flags) as the stage must see them.
 
-        LAST stays only on the frame that completes its number over all inputs, END only when every input has ended (inputs may end after
-        different numbers; the merged stream ends after the greatest).
+        LAST stays only on the frame that completes its number over all inputs, END only when every input has ended
+        (inputs may end after different numbers; the merged stream ends after the greatest).
         """
         if not flags & LAST:
             return number, flags

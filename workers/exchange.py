@@ -1,7 +1,7 @@
 """The coordinator's end of the frames: numbers what goes in, and gives what comes out to whoever put it in.
 
-Outputs are taken from the channels only while somebody wants one. So a slow consumer holds back the whole line, by the bounds of the channels
-alone, and nothing piles up here.
+Outputs are taken from the channels only while somebody wants one. So a slow consumer holds back the whole line, by the
+bounds of the channels alone, and nothing piles up here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _YIELD_EVERY = 64
 
 
 class Output(NamedTuple):
-    """One output of a stream, and the number of the input it was made from (what `flush` gave: the number after the last)."""
+    """One output of a stream, and the number of the input it was made from (what `flush` gave: the number after the
+    last).
+    """
 
     number: int
     value: Any
@@ -99,7 +101,8 @@ class Exchange:
         self._lock = asyncio.Lock()
         self._error: BaseException | None = None
 
-    # -- one in, its outputs out -------------------------------------------------------------------------------------------
+    # -- one in, its outputs out
+    # -------------------------------------------------------------------------------------------
 
     async def process(self, value: Any) -> Any:
         """Send one value through; its output, a list of several, or None."""
@@ -141,7 +144,8 @@ class Exchange:
         self._next_number += 1
         self._feed.send(parcel, stamp)
 
-    # -- many in, many out -------------------------------------------------------------------------------------------------
+    # -- many in, many out
+    # -------------------------------------------------------------------------------------------------
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None, *, own_sources: bool = False, copy: bool = False
@@ -157,7 +161,6 @@ class Exchange:
             if self._source_run is not None:
                 raise PipelineError("the pipeline's own sources run already, or their stream was left before its end")
             self._source_run = stream
-            stream.base = 0
             feed = _Feed(self, iter(()), stream, first_flags=LAST | START)
         elif isinstance(source, AsyncIterable):
             feeder = self._loop.create_task(self._feed_from(source, stream))
@@ -212,7 +215,8 @@ class Exchange:
         finally:
             stream.waiter = None
 
-    # -- taking outputs ----------------------------------------------------------------------------------------------------
+    # -- taking outputs
+    # ----------------------------------------------------------------------------------------------------
 
     def on_ring(self) -> None:
         """The doorbell rang: take what is wanted, and stay listening."""
@@ -250,7 +254,8 @@ class Exchange:
         owner, index = self._owners.pop(number) if frame.flags & LAST else self._owners[number]
         owner.deliver(frame, index)
 
-    # -- the end -----------------------------------------------------------------------------------------------------------
+    # -- the end
+    # -----------------------------------------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
         """The pool is broken: everybody who waits gets `error`, and so does everybody who comes."""

@@ -1,4 +1,6 @@
-"""What the processes of one pool share, made from a plan: ledger, doorbells, channels, and the coordinator's ends of them."""
+"""What the processes of one pool share, made from a plan: ledger, doorbells, channels, and the coordinator's ends of
+them.
+"""
 
 from __future__ import annotations
 

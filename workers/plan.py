@@ -1,7 +1,8 @@
 """From a graph to channels: who runs where, who sends to whom over what. Pure: nothing is created here.
 
-Beside the nodes there are two more ends, both in the coordinator: FEED, which gives the inputs to the graph's sources, and COLLECT, which takes the
-outputs of its sinks. A producer has one shared-memory channel to all consumers in other processes, and one local channel to those in its own.
+Beside the nodes there are two more ends, both in the coordinator: FEED, which gives the inputs to the graph's sources,
+and COLLECT, which takes the outputs of its sinks. A producer has one shared-memory channel to all consumers in other
+processes, and one local channel to those in its own.
 """
 
 from __future__ import annotations

@@ -73,8 +73,9 @@ class WorkerPool:
             async for result in pool.stream(frames):
                 ...
 
-    Nodes marked `executor="inline"` stay in this process, every other node gets a worker of its own. A pool belongs to the event loop in
-    which it was started. The first failure of a worker or node ends the pool: all who wait get the error, and so do all who come.
+    Nodes marked `executor="inline"` stay in this process, every other node gets a worker of its own. A pool belongs to
+    the event loop in which it was started. The first failure of a worker or node ends the pool: all who wait get the
+    error, and so do all who come.
     """
 
     def __init__(
@@ -108,7 +109,8 @@ class WorkerPool:
     def graph(self) -> Graph:
         return self._plan.graph
 
-    # -- start -------------------------------------------------------------------------------------------------------------
+    # -- start
+    # -------------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -139,7 +141,8 @@ class WorkerPool:
             )
         for supervisor in parts.supervisors.values():
             supervisor.spawn()
-        # While the workers import what they need: the coordinator's part. No await until the channels are there, because the answer
+        # While the workers import what they need: the coordinator's part. No await until the channels are there,
+        # because the answer
         # to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
         parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, self._on_ring)
@@ -187,7 +190,8 @@ class WorkerPool:
         except RemoteMediaError as error:
             self._fail(error)
 
-    # -- what happens --------------------------------------------------------------------------------------------------------
+    # -- what happens
+    # --------------------------------------------------------------------------------------------------------
 
     def _on_ring(self) -> None:
         if self._exchange is not None:
@@ -211,23 +215,25 @@ class WorkerPool:
         if self._parts is not None:
             self._parts.fabric.bell.ring()  # for the inline stages
 
-    # -- use -----------------------------------------------------------------------------------------------------------------
+    # -- use
+    # -----------------------------------------------------------------------------------------------------------------
 
     async def process(self, value: Any) -> Any:
         """Send one value through: its output, a list if there are several, None if there is none.
 
-        Arrays in the result are read-only views of shared memory. May be called by many tasks at once. Raises NodeProcessError, WorkerDied,
-        PoolClosed.
+        Arrays in the result are read-only views of shared memory. May be called by many tasks at once. Raises
+        NodeProcessError, WorkerDied, PoolClosed.
         """
         return await self._working_exchange().process(value)
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
     ) -> AsyncIterator[Any]:
-        """All outputs for all items of `source`, in order, with backpressure; None: what the pipeline's own sources make.
+        """All outputs for all items of `source`, in order, with backpressure; None: what the pipeline's own sources
+        make.
 
-        At the end of the source every node's `flush()` runs. `copy`: the arrays are to be the caller's own. Close the iterator to stop early
-        (`contextlib.aclosing`).
+        At the end of the source every node's `flush()` runs. `copy`: the arrays are to be the caller's own. Close the
+        iterator to stop early (`contextlib.aclosing`).
         """
         async with contextlib.aclosing(self.numbered_stream(source, copy=copy)) as outputs:
             async for output in outputs:
@@ -236,7 +242,9 @@ class WorkerPool:
     def numbered_stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
     ) -> Any:
-        """Like `stream`, but gives (number of the input, output): what `flush()` gave carries the number after the last."""
+        """Like `stream`, but gives (number of the input, output): what `flush()` gave carries the number after the
+        last.
+        """
         own_sources = self._plan.has_own_sources
         if own_sources and source is not None:
             raise PipelineError(
@@ -286,14 +294,17 @@ class WorkerPool:
         )
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Per node: node_id, calls, avg_duration_us, p50_us, p99_us, errors, restarts, bytes_in, bytes_out, copies, bytes_copied."""
+        """Per node: node_id, calls, avg_duration_us, p50_us, p99_us, errors, restarts, bytes_in, bytes_out, copies,
+        bytes_copied.
+        """
         parts = self._parts
         if parts is None:
             return []
         ids = self._plan.graph.ids
         return [board.stats.as_dict(ids[i]) for i, board in enumerate(parts.fabric.boards)]
 
-    # -- end -----------------------------------------------------------------------------------------------------------------
+    # -- end
+    # -----------------------------------------------------------------------------------------------------------------
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -301,7 +312,9 @@ class WorkerPool:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop the workers, run every node's `cleanup()`, remove everything. Idempotent; a cancellation does not stop it half-way."""
+        """Stop the workers, run every node's `cleanup()`, remove everything. Idempotent; a cancellation does not stop
+        it half-way.
+        """
         await self._close_shielded()
 
     async def _close_shielded(self) -> None:

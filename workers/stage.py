@@ -1,7 +1,8 @@
-"""One stage: takes frames from its inputs, runs its node, sends what comes out. The same code in a worker and in the coordinator.
+"""One stage: takes frames from its inputs, runs its node, sends what comes out. The same code in a worker and in the
+coordinator.
 
-Written as a coroutine that waits at two places only, for data and for credit, so that it runs under asyncio as well as without any
-event loop (remotemedia.workers.child.drive): then a frame costs no scheduling at all.
+Written as a coroutine that waits at two places only, for data and for credit, so that it runs under asyncio as well as
+without any event loop (remotemedia.workers.child.drive): then a frame costs no scheduling at all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, may
 from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
+from remotemedia.ipc.messages import FailedPhase
 from remotemedia.workers.board import Board
 from remotemedia.workers.delivery import Merge
 
@@ -26,7 +28,7 @@ _PUBLISH_EVERY = 64
 class NodeFailure(Exception):  # noqa: N818 - it carries a failure from the stage to whoever reports it
     """The node raised; `__cause__` is what it raised, `phase` and `number` say when."""
 
-    def __init__(self, phase: str, number: int | None) -> None:
+    def __init__(self, phase: FailedPhase, number: int) -> None:
         self.phase, self.number = phase, number
         super().__init__(phase, number)
 
@@ -75,8 +77,8 @@ class Stage:
             self.publish()
 
     async def _run(self) -> None:
-        process, take, pack, sender, board = self.node.process, self.inbox.take, self.sender.pack, self.sender, self.board
-        record, clock = board.stats.record, time.perf_counter_ns
+        process, take, sender, board = self.node.process, self.inbox.take, self.sender, self.board
+        pack, record, clock = sender.pack, board.stats.record, time.perf_counter_ns
         while not board.stop_requested:
             frame = take()
             if frame is None:
@@ -218,7 +220,7 @@ class Stage:
         values[stats.COPIES] = sum(end.copies for end in ends)
         values[stats.BYTES_COPIED] = sum(end.bytes_copied for end in ends)
 
-    def _failure(self, phase: str, number: int) -> NodeFailure:
+    def _failure(self, phase: FailedPhase, number: int) -> NodeFailure:
         self.board.stats.values[stats.ERRORS] += 1
         return NodeFailure(phase, number)
 

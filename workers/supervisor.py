@@ -21,6 +21,7 @@ from remotemedia.core.exceptions import (
 )
 from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
 from remotemedia.workers import lifecycle as life
+from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.obituary import error_of_failure, error_of_report
@@ -85,7 +86,8 @@ class Supervisor:
     def identity(self) -> WorkerIdentity:
         return WorkerIdentity(node=self.node_id, worker_id=self.worker_id, pid=self.pid)
 
-    # -- start -------------------------------------------------------------------------------------------------------------
+    # -- start
+    # -------------------------------------------------------------------------------------------------------------
 
     def spawn(self) -> None:
         """Start the process. Raises WorkerStartError."""
@@ -141,17 +143,18 @@ class Supervisor:
         """Returns when the node is initialized in the worker. Raises why it never will be."""
         await asyncio.shield(self._ready)
 
-    # -- events ------------------------------------------------------------------------------------------------------------
+    # -- events
+    # ------------------------------------------------------------------------------------------------------------
 
     def on_message(self, message: FromWorker | RemoteMediaError) -> None:
         """A control message of this worker, or what was wrong with it."""
         match message:
             case Hello():
-                self._feed(life.SaidHello())
+                self._feed(events.SaidHello())
             case Loaded():
-                self._feed(life.SaidLoaded())
+                self._feed(events.SaidLoaded())
             case Ready():
-                self._feed(life.SaidReady())
+                self._feed(events.SaidReady())
             case Failed():
                 self._on_report(message)
             case Log():
@@ -159,21 +162,21 @@ class Supervisor:
                     pass_on_record(record, self.identity)
             case Goodbye():
                 self._cleanup_error = message.cleanup_error
-                self._feed(life.SaidGoodbye())
+                self._feed(events.SaidGoodbye())
             case ProtocolError():
-                self._feed(life.Condemned(str(message)))
+                self._feed(events.Condemned(str(message)))
 
     def _on_report(self, report: Failed) -> None:
         self._announce(error_of_report(report, self.identity))
         if self._life.phase.is_starting:
-            self._feed(life.StartFailed(report.phase))
+            self._feed(events.StartFailed(report.phase))
 
     def _on_exit(self, status: ExitStatus) -> None:
         self._status = status
         self._parts.control.drain()  # its last words may still be in the socket
         assert self._output is not None
         self._output.finish()
-        self._feed(life.Exited(str(status)))
+        self._feed(events.Exited(str(status)))
         if self._life.failure is not None:
             self._announce_failure()
 
@@ -182,38 +185,39 @@ class Supervisor:
 
     def _on_deadline(self) -> None:
         self._timer = None
-        self._feed(life.DeadlinePassed())
+        self._feed(events.DeadlinePassed())
 
-    # -- instructions ------------------------------------------------------------------------------------------------------
+    # -- instructions
+    # ------------------------------------------------------------------------------------------------------
 
-    def _feed(self, event: life.Event) -> None:
+    def _feed(self, event: events.Event) -> None:
         try:
             self._life, instructions = life.transition(self._life, event)
         except life.IllegalTransition as error:
-            self._life, instructions = life.transition(self._life, life.Condemned(str(error)))
+            self._life, instructions = life.transition(self._life, events.Condemned(str(error)))
         _logger.debug("%s: %s", self.identity, self._life.story[-1])
         self._carry_out(instructions)
 
-    def _carry_out(self, instructions: list[life.Instruction]) -> None:
+    def _carry_out(self, instructions: list[events.Instruction]) -> None:
         for instruction in instructions:
             match instruction:
-                case life.SendWelcome():
+                case events.SendWelcome():
                     self._parts.control.send(self.worker_id, Welcome())
-                case life.SendStop(deadline_s):
+                case events.SendStop(deadline_s):
                     self._parts.fabric.request_stop(self.worker_id)
                     self._parts.control.send(self.worker_id, Stop(deadline_s=deadline_s))
-                case life.SetDeadline(seconds):
+                case events.SetDeadline(seconds):
                     self._set_deadline(seconds)
-                case life.AnnounceReady():
+                case events.AnnounceReady():
                     if not self._ready.done():
                         self._ready.set_result(None)
-                case life.AnnounceFailure():
+                case events.AnnounceFailure():
                     pass  # told by its report, or when it has ended and everything is known: see _on_exit
-                case life.Kill(dump_stacks):
+                case events.Kill(dump_stacks):
                     self._kill(dump_stacks=dump_stacks)
-                case life.Sweep():
+                case events.Sweep():
                     self._sweep()
-                case life.AnnounceEnd():
+                case events.AnnounceEnd():
                     self._on_end()
 
     def _set_deadline(self, seconds: float | None) -> None:
@@ -223,7 +227,7 @@ class Supervisor:
 
     def _kill(self, *, dump_stacks: bool) -> None:
         assert self._process is not None
-        if dump_stacks and self._life.connected:  # before its hello it may not have the handler yet, and would die of it
+        if dump_stacks and self._life.connected:  # before its hello it may have no handler yet, and would die of it
             os.kill(self._process.pid, signal.SIGUSR2)
             self._loop.call_later(_STACKS_S, self._process.kill)
         else:
@@ -235,7 +239,7 @@ class Supervisor:
         self._parts.directory.forget_worker(self._process.pid)
         self._parts.control.forget(self.worker_id)
         self._close_parent_pipe()
-        self._feed(life.Swept())
+        self._feed(events.Swept())
 
     def _on_end(self) -> None:
         if self._life.failure is not None:
@@ -263,14 +267,15 @@ class Supervisor:
             self._ready.exception()  # whoever waits gets it; nobody has to
         self._on_failure(error)
 
-    # -- stop --------------------------------------------------------------------------------------------------------------
+    # -- stop
+    # --------------------------------------------------------------------------------------------------------------
 
     def begin_stop(self) -> None:
         """Ask the worker to stop, clean up and exit; it is killed when its time is up."""
         if self._process is None:
             self._ended.set_result(None)
         elif not self._life.phase.is_final:
-            self._feed(life.StopRequested())
+            self._feed(events.StopRequested())
 
     async def stopped(self) -> str | None:
         """Returns when the process is gone: what its `cleanup()` raised, as text."""

@@ -23,10 +23,12 @@ def pass_on_record(record: LogRecord, worker: WorkerIdentity) -> None:
 
 
 def pass_on_line(stream: Literal["stdout", "stderr"], text: str, worker: WorkerIdentity) -> None:
-    """A line that a worker printed: a record of the node's logger; on our own stdout or stderr if nobody configured logging."""
+    """A line that a worker printed: a record of the node's logger; on our own stdout or stderr if nobody configured
+    logging.
+    """
     logger = logging.getLogger(f"remotemedia.node.{worker.node}")
     if not logger.hasHandlers():
-        print(f"[{worker.node}] {text}", file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)  # noqa: T201
+        print(f"[{worker.node}] {text}", file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)
         return
     level = logging.INFO if stream == "stdout" else logging.WARNING
     if logger.isEnabledFor(level):

@@ -59,8 +59,8 @@ SPECIAL_RESULTS = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType})
 class outputs_of:  # noqa: N801 - used like a function: `async for output in outputs_of(node.process(data))`
     """The outputs in whatever `process` or `flush` returned: a value, None, or something that yields them.
 
-    A class and not an async generator, because that would keep a reference to the output it has just yielded: the one who takes it
-    can then tell whether the node still holds it.
+    A class and not an async generator, because that would keep a reference to the output it has just yielded: the one
+    who takes it can then tell whether the node still holds it.
     """
 
     __slots__ = ("_next_sync", "_result", "_source")

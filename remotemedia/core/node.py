@@ -26,8 +26,8 @@ class Node:
     Subclasses implement `process` and, if they hold resources, `initialize` and `cleanup`. Each may be a plain function
     or a coroutine function; `process` may also be a generator or an async generator.
 
-    `executor` (class attribute or argument): "multiprocess" runs the node in a worker process of its own, "inline" keeps
-    it in the calling process, None leaves it to the call.
+    `executor` (class attribute or argument): "multiprocess" runs the node in a worker process of its own, "inline"
+    keeps it in the calling process, None leaves it to the call.
 
     `is_streaming = True`: `process` takes an async iterator over all the inputs and yields the outputs.
     """
@@ -65,8 +65,8 @@ class Node:
     ) -> None:
         """Name the node (default: its class name); further keyword arguments become `config` and manifest params.
 
-        `state_ttl`: seconds after which an unused session state is forgotten (None: never); `max_sessions`: how many are
-        kept, the least recently used goes first (None: no limit).
+        `state_ttl`: seconds after which an unused session state is forgotten (None: never); `max_sessions`: how many
+        are kept, the least recently used goes first (None: no limit).
         """
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name of a {type(self).__name__} must be a str or None, not {type(name).__name__}")
@@ -106,7 +106,8 @@ class Node:
         """Release what `initialize` acquired. May be called twice, and without a preceding `initialize`."""
         self._is_initialized = False
 
-    # -- zero-copy outputs -----------------------------------------------------------------------------------------------
+    # -- zero-copy outputs
+    # -----------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
         """An uninitialized C-contiguous output array; in a worker it already lies in the outgoing shared memory.
@@ -125,7 +126,8 @@ class Node:
             return np.empty(array.shape, array.dtype)
         return self._outlet.empty(array.shape, array.dtype)
 
-    # -- facts -------------------------------------------------------------------------------------------------------------
+    # -- facts
+    # -------------------------------------------------------------------------------------------------------------
 
     @property
     def is_initialized(self) -> bool:
@@ -141,11 +143,14 @@ class Node:
         return self.capabilities
 
     def get_session_state(self, session_id: str = "default") -> dict[str, Any] | None:
-        """The mutable state dict of one session, made on first use; None if the node was made with enable_state=False."""
+        """The mutable state dict of one session, made on first use; None if the node was made with enable_state=False.
+        """
         return None if self.state is None else self.state.get(session_id)
 
     def to_manifest(self) -> dict[str, Any]:
-        """This node as an entry of a manifest: id, node_type, params and, if marked, executor, is_streaming, capabilities."""
+        """This node as an entry of a manifest: id, node_type, params and, if marked, executor, is_streaming,
+        capabilities.
+        """
         entry: dict[str, Any] = {"id": self.name, "node_type": type(self).__name__, "params": dict(self.config)}
         if self.executor is not None:
             entry["executor"] = self.executor
@@ -156,7 +161,8 @@ class Node:
             entry["capabilities"] = capabilities
         return entry
 
-    # -- pickling ------------------------------------------------------------------------------------------------------------
+    # -- pickling
+    # ------------------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what belongs to this process. Subclasses that override this call super().__getstate__()."""

@@ -13,7 +13,7 @@ _MAX_TEXT = 64 * 1024
 class ForwardingHandler(logging.Handler):
     """Hands every record on as a control message."""
 
-    def __init__(self, post: Callable[[Log], None]) -> None:
+    def __init__(self, post: Callable[[Log], object]) -> None:
         super().__init__()
         self._post = post
         self._formatter = logging.Formatter()
@@ -27,7 +27,7 @@ class ForwardingHandler(logging.Handler):
             self.handleError(record)
 
 
-def forward_logs(post: Callable[[Log], None], level: int) -> None:
+def forward_logs(post: Callable[[Log], object], level: int) -> None:
     """Send every record of at least `level` to the coordinator."""
     root = logging.getLogger()
     root.addHandler(ForwardingHandler(post))

@@ -1,10 +1,11 @@
 """No worker outlives its coordinator.
 
-First line: the boot pipe. Its other end is closed by the kernel when the coordinator dies, in whatever way; the control thread sees that, asks the stage to
-stop, and kills the process group when the time for `cleanup()` is over.
+First line: the boot pipe. Its other end is closed by the kernel when the coordinator dies, in whatever way; the control
+thread sees that, asks the stage to stop, and kills the process group when the time for `cleanup()` is over.
 
-Second line, for a node that never gives the GIL back: the kernel itself sends a signal at the death of the coordinator (prctl(2) PR_SET_PDEATHSIG), whose handler is
-libc's `alarm`: it is called with the signal's number as its argument, SIGHUP is 1, so SIGALRM ends the process one second later. No Python runs for this.
+Second line, for a node that never gives the GIL back: the kernel itself sends a signal at the death of the coordinator
+(prctl(2) PR_SET_PDEATHSIG), whose handler is libc's `alarm`: it is called with the signal's number as its argument,
+SIGHUP is 1, so SIGALRM ends the process one second later. No Python runs for this.
 """
 
 from __future__ import annotations

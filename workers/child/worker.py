@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import platform
@@ -59,7 +60,7 @@ def run(boot: dict[str, Any], payload: memoryview) -> int:
 
 def _name_process(spec: BootSpec) -> None:
     try:
-        from setproctitle import setproctitle
+        from setproctitle import setproctitle  # type: ignore[import-not-found]
     except ImportError:
         return
     setproctitle(f"remotemedia: {spec.node} #{spec.worker_id} gen {spec.generation}")
@@ -99,7 +100,8 @@ class Worker:
         self._client.flush_and_close(_GOODBYE_S)
         return 0
 
-    # -- the control thread ------------------------------------------------------------------------------------------------
+    # -- the control thread
+    # ------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: FromCoordinator | ProtocolError) -> None:
         if isinstance(message, Welcome):
@@ -116,7 +118,8 @@ class Worker:
         self._welcomed.set()
         self._bell.ring()
 
-    # -- the main thread ---------------------------------------------------------------------------------------------------
+    # -- the main thread
+    # ---------------------------------------------------------------------------------------------------
 
     def _load(self, payload: memoryview) -> Node | None:
         self._welcomed.wait()
@@ -160,8 +163,7 @@ class Worker:
         except Stopped:
             pass
         except NodeFailure as failure:
-            assert failure.__cause__ is not None
-            self._fail("flush" if failure.phase == "flush" else "process", failure.__cause__, failure.number)
+            self._fail(failure.phase, failure.__cause__ or failure, failure.number)
         if self._failed:
             await self._stop_asked()
         try:
@@ -206,10 +208,8 @@ class Worker:
 
     async def _stop_asked(self) -> None:
         """After a failure: wait until the coordinator has decided."""
-        try:
+        with contextlib.suppress(Stopped):
             await self._bell.until(lambda: True if self._board.stop_requested else None, 0)
-        except Stopped:
-            pass
 
     def _wait_for_stop(self) -> None:
         self._bell.waiter = BlockingWaiter(self._bell, lambda: self._board.stop_requested)
