@@ -88,7 +88,9 @@ class Resampler:
         return self._compute(-(-self._taken * self.up // self.down), empty)
 
     def _compute(self, end: int, empty: Callable[..., Samples]) -> Samples:
-        count = max(0, end - self._given)
+        count = end - self._given
+        if count <= 0:
+            return self._pending[:0]
         out = empty((count, self._pending.shape[1]), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._pending, self._filters.shape[1], axis=0)
         for start in range(0, count, self._ROWS):

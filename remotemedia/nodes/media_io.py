@@ -166,6 +166,13 @@ class FileSummary:
     seconds: float
     bytes: int
 
+    def __str__(self) -> str:
+        streams = " and ".join(self.streams) or "nothing"
+        return (
+            f"{self.path}: {self.seconds:.2f} s of {streams}, {self.frames} pictures, {self.samples} samples, "
+            f"{self.bytes / 1e6:.2f} MB"
+        )
+
 
 class MediaFileSink(Node):
     """Encode VideoFrames and AudioFrames into the file at `path`; the container follows from its suffix.

@@ -66,7 +66,7 @@ def moving_box(
 ) -> Iterator[VideoFrame]:
     """A bright box of `size` pixels (default: a fifth of the height) that circles over a dark gradient, once in 4 s.
 
-    `noise`: largest random deviation of each value, 0..15 levels, the same for the same `seed`. metadata["box"] is where
+    `noise`: largest random deviation of a value, 0..15 levels, the same for the same `seed`. metadata["box"] is where
     the box is: (x, y, width, height) in pixels.
     """
     side = height // 5 if size is None else size
