@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,13 +80,14 @@ class Node:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # So that the library knows whether a node is initialized even if a subclass forgets super().initialize().
+        # So that the library knows whether a node is initialized even if a subclass, or a mixin before it, forgets
+        # super().initialize().
         for method, value_after in (("initialize", True), ("cleanup", False)):
-            function = cls.__dict__.get(method)
-            if inspect.isfunction(function):
+            function = inspect.getattr_static(cls, method)
+            if inspect.isfunction(function) and function is not Node.__dict__[method] and not _remembers(function):
                 setattr(cls, method, _remembering(function, value_after))
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------------------------
 
     def initialize(self) -> Any:
         """Acquire what `process` needs (files, models); runs once, in the process that will run `process`."""
@@ -106,8 +108,7 @@ class Node:
         """Release what `initialize` acquired. May be called twice, and without a preceding `initialize`."""
         self._is_initialized = False
 
-    # -- zero-copy outputs
-    # -----------------------------------------------------------------------------------------------
+    # -- zero-copy outputs -------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
         """An uninitialized C-contiguous output array; in a worker it already lies in the outgoing shared memory.
@@ -126,8 +127,7 @@ class Node:
             return np.empty(array.shape, array.dtype)
         return self._outlet.empty(array.shape, array.dtype)
 
-    # -- facts
-    # -------------------------------------------------------------------------------------------------------------
+    # -- facts -------------------------------------------------------------------------------------------------------
 
     @property
     def is_initialized(self) -> bool:
@@ -161,8 +161,7 @@ class Node:
             entry["capabilities"] = capabilities
         return entry
 
-    # -- pickling
-    # ------------------------------------------------------------------------------------------------------------
+    # -- pickling ----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what belongs to this process. Subclasses that override this call super().__getstate__()."""
@@ -178,22 +177,39 @@ class Node:
         return f"{type(self).__name__}(name={self.name!r}{mark})"
 
 
+_WRAPPED_MARK = "_remembers_initialized"
+
+
+def _remembers(function: Callable[..., Any]) -> bool:
+    return hasattr(function, _WRAPPED_MARK)
+
+
 def _remembering(function: Callable[..., Any], value_after: bool) -> Callable[..., Any]:
     """`function` (initialize or cleanup of a subclass), keeping `_is_initialized` right."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def remembering_async(self: Node) -> Any:
-            result = await function(self)
-            self._is_initialized = value_after
-            return result
+        async def wrapper(self: Node) -> Any:
+            with _remembered(self, value_after):
+                return await function(self)
 
-        return remembering_async
+    else:
 
-    @functools.wraps(function)
-    def remembering(self: Node) -> Any:
-        result = function(self)
-        self._is_initialized = value_after
-        return result
+        @functools.wraps(function)
+        def wrapper(self: Node) -> Any:
+            with _remembered(self, value_after):
+                return function(self)
 
-    return remembering
+    setattr(wrapper, _WRAPPED_MARK, True)
+    return wrapper
+
+
+@contextlib.contextmanager
+def _remembered(node: Node, value_after: bool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if value_after:
+            node._is_initialized = False  # super().initialize() may have set it before the failure
+        raise
+    node._is_initialized = value_after
