@@ -1,0 +1,163 @@
+"""remotemedia: a multiprocess worker pool over zero-copy shared memory, for media and ML pipelines.
+
+    from remotemedia import Node, execute_pipeline
+
+    outputs = await execute_pipeline([Decode(), Detect()], frames, executor="multiprocess")
+
+Everything public can be imported from here; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._version import __version__
+
+if TYPE_CHECKING:
+    from remotemedia.config import ChannelConfig, PoolConfig, Timeouts
+    from remotemedia.core.exceptions import (
+        ChannelBroken,
+        ChannelClosed,
+        ChannelError,
+        ChannelFull,
+        ConfigurationError,
+        FrameTooLarge,
+        MalformedMessage,
+        ManifestError,
+        NodeError,
+        NodeInitializeError,
+        NodeNotLoadable,
+        NodeProcessError,
+        PipelineError,
+        PoolBroken,
+        PoolClosed,
+        ProtocolError,
+        ProtocolVersionMismatch,
+        RemoteExceptionText,
+        RemoteMediaError,
+        RestartLimitExceeded,
+        SerializationError,
+        SharedMemoryExhausted,
+        SizeLimitError,
+        WorkerDied,
+        WorkerError,
+        WorkerIdentity,
+        WorkerStartError,
+        WorkerStartTimeout,
+        WorkerUnresponsive,
+    )
+    from remotemedia.core.frames import AudioFrame, MediaFrame, TensorFrame, VideoFrame
+    from remotemedia.core.node import Node
+    from remotemedia.core.pipeline import Pipeline
+    from remotemedia.manifest_types import manifest_schema
+    from remotemedia.nodes.basic import node
+    from remotemedia.nodes.registry import register_node
+    from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input, run_pipeline
+    from remotemedia.workers.pool import WorkerPool
+
+_NAMES = {
+    "remotemedia.config": ("ChannelConfig", "PoolConfig", "Timeouts"),
+    "remotemedia.core.exceptions": (
+        "ChannelBroken",
+        "ChannelClosed",
+        "ChannelError",
+        "ChannelFull",
+        "ConfigurationError",
+        "FrameTooLarge",
+        "MalformedMessage",
+        "ManifestError",
+        "NodeError",
+        "NodeInitializeError",
+        "NodeNotLoadable",
+        "NodeProcessError",
+        "PipelineError",
+        "PoolBroken",
+        "PoolClosed",
+        "ProtocolError",
+        "ProtocolVersionMismatch",
+        "RemoteExceptionText",
+        "RemoteMediaError",
+        "RestartLimitExceeded",
+        "SerializationError",
+        "SharedMemoryExhausted",
+        "SizeLimitError",
+        "WorkerDied",
+        "WorkerError",
+        "WorkerIdentity",
+        "WorkerStartError",
+        "WorkerStartTimeout",
+        "WorkerUnresponsive",
+    ),
+    "remotemedia.core.frames": ("AudioFrame", "MediaFrame", "TensorFrame", "VideoFrame"),
+    "remotemedia.core.node": ("Node",),
+    "remotemedia.core.pipeline": ("Pipeline",),
+    "remotemedia.manifest_types": ("manifest_schema",),
+    "remotemedia.nodes.basic": ("node",),
+    "remotemedia.nodes.registry": ("register_node",),
+    "remotemedia.runtime": ("execute_pipeline", "execute_pipeline_with_input", "run_pipeline"),
+    "remotemedia.workers.pool": ("WorkerPool",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "AudioFrame",
+    "ChannelBroken",
+    "ChannelClosed",
+    "ChannelConfig",
+    "ChannelError",
+    "ChannelFull",
+    "ConfigurationError",
+    "FrameTooLarge",
+    "MalformedMessage",
+    "ManifestError",
+    "MediaFrame",
+    "Node",
+    "NodeError",
+    "NodeInitializeError",
+    "NodeNotLoadable",
+    "NodeProcessError",
+    "Pipeline",
+    "PipelineError",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolConfig",
+    "ProtocolError",
+    "ProtocolVersionMismatch",
+    "RemoteExceptionText",
+    "RemoteMediaError",
+    "RestartLimitExceeded",
+    "SerializationError",
+    "SharedMemoryExhausted",
+    "SizeLimitError",
+    "TensorFrame",
+    "Timeouts",
+    "VideoFrame",
+    "WorkerDied",
+    "WorkerError",
+    "WorkerIdentity",
+    "WorkerPool",
+    "WorkerStartError",
+    "WorkerStartTimeout",
+    "WorkerUnresponsive",
+    "__version__",
+    "execute_pipeline",
+    "execute_pipeline_with_input",
+    "manifest_schema",
+    "node",
+    "register_node",
+    "run_pipeline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

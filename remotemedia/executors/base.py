@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -42,7 +42,7 @@ class Execution(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None: ...
 
-    def stream(self, source: Source) -> AsyncIterator[Output]:
+    def stream(self, source: Source) -> AsyncGenerator[Output, None]:
         """All outputs for all of the source's items, in order of the inputs, the connections and the index.
 
         Ends the stream: every node's `flush()` has run when the iterator is exhausted. Close the iterator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,7 @@ class MultiprocessExecution:
         if error is None and self._pool.cleanup_errors:
             raise self._pool.cleanup_errors[0]
 
-    async def stream(self, source: Source) -> AsyncIterator[Output]:
+    async def stream(self, source: Source) -> AsyncGenerator[Output, None]:
         async with aclosing(self._pool.numbered_stream(source, copy=self._copy)) as outputs:
             async for number, value in outputs:
                 yield Output(number, value)
