@@ -55,6 +55,10 @@ class Waiter(Protocol):
         """Returns when the bell was rung after the last `park`. Raises what ends the wait for good (stop)."""
         ...
 
+    def breathe(self) -> Awaitable[None]:
+        """Let others run that share the thread, if there are any."""
+        ...
+
 
 class OwnDoorbell(Doorbell):
     """The doorbell of this process: parks, and waits through `waiter`."""

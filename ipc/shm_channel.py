@@ -160,6 +160,9 @@ class ShmSender:
             receivers=spec.receivers,
         )
         self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
+        first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
+        self._slot_overhead = second.payload_ptr - first.payload_ptr - self._slot_blocks * BLOCK_BYTES
+        self._slots = config.queue_frames + max_open_slots + 1
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 
@@ -203,14 +206,23 @@ class ShmSender:
         self._backed.clear()
 
     def _back(self, address: int, count: int) -> None:
-        """Put memory behind a slot that is used for the first time: a full /dev/shm must be an error, not a SIGBUS."""
-        start = address & -mmap.PAGESIZE
-        length = address + count * BLOCK_BYTES - start
-        if _madvise(start, length, _MADV_POPULATE_WRITE) != 0:
-            code = ctypes.get_errno()
-            if code != errno.EINVAL:  # Linux before 5.14 has no such advice: memory then comes at the first touch
-                raise SharedMemoryExhausted(self.name, count * BLOCK_BYTES, free_shared_memory())
+        """Put memory behind a slot that is used for the first time: a full /dev/shm must be an error, not a SIGBUS.
+
+        In a new segment the headers of all slots come first, because iceoryx2 writes them when it gives out the slot.
+        """
+        if not self._backed:
+            stride = self._slot_blocks * BLOCK_BYTES + self._slot_overhead
+            for slot in range(self._slots):
+                self._populate(address + slot * stride - self._slot_overhead, self._slot_overhead)
+        self._populate(address, count * BLOCK_BYTES)
         self._backed[address] = count
+
+    def _populate(self, address: int, nbytes: int) -> None:
+        start = address & -mmap.PAGESIZE
+        if _madvise(start, address + nbytes - start, _MADV_POPULATE_WRITE) == 0:
+            return
+        if ctypes.get_errno() != errno.EINVAL:  # before Linux 5.14, memory comes at the first touch
+            raise SharedMemoryExhausted(self.name, nbytes, free_shared_memory())
 
     # -- pack ----------------------------------------------------------------------------------------------------------
 

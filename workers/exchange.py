@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,10 @@ from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.workers.stage import Inbox
 
-_YIELD_EVERY = 64
-"""Outputs that a stream gives without waiting before other tasks of the loop get their turn."""
+_BREATHE_S = 0.001
+"""How long a stream goes on without waiting before other tasks of the loop get their turn."""
+_TOP_UP_S = 0.0005
+"""How long a stream looks after its inputs while outputs are there to be taken."""
 
 
 class Output(NamedTuple):
@@ -188,16 +191,16 @@ class Exchange:
             stream.fail(error)
 
     async def _outputs(self, stream: _Stream, feed: _Feed | None) -> AsyncIterator[Output]:
-        given = 0
+        breathe_at = 0.0
         while True:
             if feed is not None and feed.top_up():
                 feed = None
+            if monotonic() > breathe_at:
+                await asyncio.sleep(0)
+                breathe_at = monotonic() + _BREATHE_S
             if not stream.results and not stream.finished and not self._take_one():
                 await self._next_result(stream, feed)
             if stream.results:
-                given += 1
-                if given % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
                 yield stream.results.popleft()
             elif stream.finished:
                 return
@@ -289,6 +292,7 @@ class _Feed:
         exchange, feed = self._exchange, self._exchange._feed
         if exchange._error is not None:
             raise exchange._error
+        until = monotonic() + _TOP_UP_S
         while True:
             if self._parcel is None:
                 self._pack_next()
@@ -298,6 +302,8 @@ class _Feed:
             self._parcel = None
             if self._exhausted:
                 return True
+            if monotonic() > until and (self._stream.results or exchange._take_one()):
+                return False  # a slow source must not hold back outputs that are there
 
     def _pack_next(self) -> None:
         for item in self._items:

@@ -8,6 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from remotemedia.config import ChannelConfig
+from remotemedia.core.exceptions import SharedMemoryExhausted
+from remotemedia.ipc.budget import least_bytes
 from remotemedia.ipc.channel import Receiver, Sender
 from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell, new_doorbell_fd
 from remotemedia.ipc.ledger import Ledger
@@ -69,7 +71,12 @@ class Fabric:
     def open_channels(self, shm_prefix: str, iox_root: str) -> None:
         """Create every shared channel, and the local ones. Workers may open theirs only after this."""
         from remotemedia.ipc.participant import Participant
+        from remotemedia.ipc.shm_channel import free_shared_memory
 
+        shared = sum(route.shared is not None for route in self._plan.routes.values())
+        need, free = least_bytes(self._config, shared), free_shared_memory()
+        if need > free:
+            raise SharedMemoryExhausted(f"{shared} channels of the pool", need, free)
         self._participant = Participant(shm_prefix, iox_root)
         for route in self._plan.routes.values():
             if route.shared is not None:

@@ -25,14 +25,18 @@ class LoopWaiter:
         self._waiting.append(future)
         await future
 
+    async def breathe(self) -> None:
+        """Give the loop's other tasks their turn."""
+        await asyncio.sleep(0)
+
     def _ring(self) -> None:
         self._bell.clear()
         waiting, self._waiting = self._waiting, []
-        error: Exception | None = None
+        error: BaseException | None = None
         if self._on_ring is not None:
             try:
                 self._on_ring()
-            except Exception as raised:  # noqa: BLE001 - handed to the waiting tasks
+            except BaseException as raised:  # noqa: BLE001 - handed to the waiting tasks
                 error = raised
         for future in waiting:
             if future.done():

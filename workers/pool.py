@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -137,7 +137,7 @@ class WorkerPool:
         parts.open_control(loop, self._on_message)
         for index in remote:
             parts.supervisors[index] = Supervisor(
-                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, self._fail
+                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, _weakly(self._fail)
             )
         for supervisor in parts.supervisors.values():
             supervisor.spawn()
@@ -145,14 +145,17 @@ class WorkerPool:
         # because the answer
         # to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
-        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, self._on_ring)
+        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, _weakly(self._on_ring))
         self._exchange = Exchange(parts.fabric.sender(FEED), parts.fabric.inbox(plan.collect), parts.fabric.bell)
         stages = self._inline_stages()
         await self._initialize_inline()
         await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
         if self._error is not None:
             raise self._error
-        self._stage_tasks = [loop.create_task(self._run_inline(index, stage)) for index, stage in stages.items()]
+        fail = _weakly(self._fail)
+        self._stage_tasks = [
+            loop.create_task(_run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
+        ]
 
     def _inline_stages(self) -> dict[int, Stage]:
         plan, parts = self._plan, self._parts
@@ -176,19 +179,6 @@ class WorkerPool:
 
     def _identity(self, index: int) -> WorkerIdentity:
         return WorkerIdentity(node=self._plan.graph.ids[index], worker_id=index, pid=os.getpid())
-
-    async def _run_inline(self, index: int, stage: Stage) -> None:
-        try:
-            await stage.run()
-        except NodeFailure as failure:
-            cause = failure.__cause__
-            error = NodeProcessError(
-                self._identity(index), f"{failure.phase}() raised {cause!r}", frame=failure.number
-            )
-            error.__cause__ = cause
-            self._fail(error)
-        except RemoteMediaError as error:
-            self._fail(error)
 
     # -- what happens
     # --------------------------------------------------------------------------------------------------------
@@ -334,8 +324,10 @@ class WorkerPool:
         parts = self._parts
         if parts is None:
             return
+        self._error = self._error or PoolClosed("the pool was closed")
         if self._exchange is not None:
-            self._exchange.fail(PoolClosed("the pool was closed"))
+            self._exchange.fail(self._error)
+            parts.fabric.bell.ring()  # for those who wait for credit
         for task in self._stage_tasks:
             task.cancel()
         await asyncio.gather(*self._stage_tasks, return_exceptions=True)
@@ -382,7 +374,6 @@ class _Parts:
     def open_control(self, loop: asyncio.AbstractEventLoop, on_message: Any) -> None:
         from remotemedia.ipc.control import ControlServer
 
-        # Weakly, so that a pool that nobody holds any more can be collected, and finalized, while its loop still runs.
         self.control = ControlServer(self.directory.socket_path, _weakly(on_message), loop)
 
     def close(self) -> None:
@@ -405,7 +396,21 @@ class _Parts:
             self.close()
 
 
+async def _run_inline(stage: Stage, identity: WorkerIdentity, fail: Callable[[RemoteMediaError], None]) -> None:
+    """An inline stage as a task. Holds no reference to the pool."""
+    try:
+        await stage.run()
+    except NodeFailure as failure:
+        cause = failure.__cause__
+        error = NodeProcessError(identity, f"{failure.phase}() raised {cause!r}", frame=failure.number)
+        error.__cause__ = cause
+        fail(error)
+    except RemoteMediaError as error:
+        fail(error)
+
+
 def _weakly(method: Any) -> Any:
+    """`method` without keeping its object alive: a pool that nobody holds any more must be collected, and finalized."""
     reference = weakref.WeakMethod(method)
 
     @functools.wraps(method.__func__)

@@ -23,6 +23,14 @@ from remotemedia.workers.delivery import Merge
 
 _PUBLISH_EVERY = 64
 """Frames between two updates of the byte counters on the board."""
+_BREATHE_NS = 1_000_000
+
+NODE_ERRORS = (Exception, SystemExit, GeneratorExit)
+"""What a node may raise to fail; anything else (KeyboardInterrupt, a cancellation) is meant for its process."""
+
+
+class Stopped(BaseException):
+    """The stage was asked to stop. Not an Exception, so that no node mistakes it for an error of its own."""
 
 
 class NodeFailure(Exception):  # noqa: N818 - it carries a failure from the stage to whoever reports it
@@ -64,6 +72,7 @@ class Stage:
         self._stamp = Stamp(-1)
         self._bytes_out = 0
         self._since_published = 0
+        self._breathe_at = 0
         node._outlet = sender
 
     async def run(self) -> None:
@@ -108,12 +117,12 @@ class Stage:
                     del parcel
                 elif flags & LAST:
                     await self._send_mark(number, LAST)
-            except Exception as error:
-                raise self._failure("process", number) from error
-            except SystemExit as error:
+            except NODE_ERRORS as error:
                 raise self._failure("process", number) from error
             board.end()
             del frame, value, result
+            if clock() > self._breathe_at:
+                await self._breathe()
 
     async def _on_mark(self, frame: Frame) -> None:
         if frame.flags & START:
@@ -132,7 +141,7 @@ class Stage:
                 del output
                 await self._credit(parcel)
                 self._send(parcel, number, 0)
-        except Exception as error:
+        except NODE_ERRORS as error:
             raise self._failure("flush", number) from error
         self.board.end()
         await self._send_mark(number, LAST | END)
@@ -153,10 +162,9 @@ class Stage:
                 self._send(parcel, number, LAST)
                 number += 1
                 self.board.begin(number)
+                await self._breathe()
                 started = clock()
-        except Exception as error:
-            raise self._failure("process", number) from error
-        except SystemExit as error:
+        except NODE_ERRORS as error:
             raise self._failure("process", number) from error
         await self._finish(number)
 
@@ -173,7 +181,7 @@ class Stage:
                     self._send(parcel, inputs.number, 0)
                 async for _ in inputs:  # what the node left unread
                     pass
-            except Exception as error:
+            except NODE_ERRORS as error:
                 raise self._failure("process", inputs.number) from error
             await self._finish(inputs.number)
 
@@ -187,8 +195,18 @@ class Stage:
             del output
             await self._credit(parcel)
             self._send(parcel, number, 0)
+            await self._breathe()
             started = clock()
         self.board.stats.record(busy + clock() - started)
+
+    async def _breathe(self) -> None:
+        """Between two frames that needed no waiting: stop if asked to, and let others run where there are any."""
+        if self.board.stop_requested:
+            raise Stopped
+        now = time.perf_counter_ns()
+        if now > self._breathe_at:
+            await self.bell.waiter.breathe()
+            self._breathe_at = time.perf_counter_ns() + _BREATHE_NS
 
     async def _credit(self, parcel: Any) -> None:
         sender, nbytes = self.sender, parcel.nbytes

@@ -244,6 +244,8 @@ class Supervisor:
     def _on_end(self) -> None:
         if self._life.failure is not None:
             self._announce_failure()  # one that could not even be killed is announced here
+        if not self._ready.done():
+            self._ready.cancel()
         if not self._ended.done():
             self._ended.set_result(None)
 

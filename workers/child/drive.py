@@ -7,12 +7,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from remotemedia.ipc.doorbell import OwnDoorbell
+from remotemedia.workers.stage import Stopped
 
 T = TypeVar("T")
-
-
-class Stopped(Exception):  # noqa: N818 - not an error
-    """The wait ended because the worker was asked to stop."""
 
 
 class _Sleep:
@@ -39,6 +36,9 @@ class BlockingWaiter:
         self._bell.clear()
         if self._stop_requested():
             raise Stopped
+
+    async def breathe(self) -> None:
+        """Nobody else runs here."""
 
 
 def drive(coroutine: Coroutine[Any, Any, T], bell: OwnDoorbell) -> T:

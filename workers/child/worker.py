@@ -37,9 +37,9 @@ from remotemedia.ipc.shm_channel import ShmReceiver, ShmSender
 from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BellSpec, BootSpec, parse_boot
 from remotemedia.workers.child import parent_watch
-from remotemedia.workers.child.drive import BlockingWaiter, Stopped, drive
+from remotemedia.workers.child.drive import BlockingWaiter, drive
 from remotemedia.workers.child.logs import forward_logs
-from remotemedia.workers.stage import Inbox, NodeFailure, Stage, cleanup, initialize
+from remotemedia.workers.stage import Inbox, NodeFailure, Stage, Stopped, cleanup, initialize
 
 _GOODBYE_S = 5.0
 """How long the coordinator may take to read the last message."""
@@ -164,6 +164,8 @@ class Worker:
             pass
         except NodeFailure as failure:
             self._fail(failure.phase, failure.__cause__ or failure, failure.number)
+        except KeyboardInterrupt as error:  # raised by the node itself: the signal is ignored here
+            self._fail("process", error, self._board.frame)
         if self._failed:
             await self._stop_asked()
         try:
