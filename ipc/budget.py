@@ -1,10 +1,11 @@
-"""How much shared memory channels need: checked before anything is created, so that a full /dev/shm is a clear error."""
+"""How much shared memory channels need: checked first, so that a full /dev/shm is a clear error."""
 
 from __future__ import annotations
 
 import mmap
 
 from remotemedia.config import ChannelConfig
+
 _PORTS_BYTES = 64 * 1024
 """iceoryx2's own segments of one channel with a receiver or two: measured 30 to 50 KiB."""
 
