@@ -32,6 +32,41 @@ def import_av() -> Any:
     return av
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamInfo:
+    """One stream of a file: `kind` "video" or "audio", its codec, and its length in seconds (None: not told)."""
+
+    kind: str
+    codec: str
+    seconds: float | None
+    details: str
+
+
+def probe(path: str | os.PathLike[str]) -> tuple[StreamInfo, ...]:
+    """What the file at `path` holds. Raises NodeError if it cannot be opened, ConfigurationError without PyAV."""
+    with _opened(os.fspath(path), "probe") as container:
+        return tuple(_info(stream) for kind in KINDS for stream in getattr(container.streams, kind))
+
+
+def _info(stream: Any) -> StreamInfo:
+    context = stream.codec_context
+    if stream.type == "video":
+        rate = f" {float(stream.average_rate):g} fps" if stream.average_rate else ""
+        details = f"{context.width}x{context.height}{rate}"
+    else:
+        details = f"{context.sample_rate} Hz {context.layout.name}"
+    seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
+    return StreamInfo(kind=stream.type, codec=context.name, seconds=seconds, details=details)
+
+
+def _opened(path: str, name: str) -> Any:
+    av = import_av()
+    try:
+        return av.open(path)
+    except (OSError, av.error.FFmpegError) as error:
+        raise NodeError(name, f"cannot open {path!r}: {error.strerror or error}") from error
+
+
 class MediaFileSource(Node):
     """Decode the file at `path` (or URL that FFmpeg opens) into VideoFrames and AudioFrames.
 
@@ -41,6 +76,11 @@ class MediaFileSource(Node):
     is left in but not in the file is an error only when the file has neither. Pictures have metadata["frame_rate"] if
     the file tells it.
     """
+
+    _container: Any
+    _reformatter: Any
+    _resampler: Any
+    _streams: list[Any]
 
     def __init__(
         self,
@@ -60,15 +100,12 @@ class MediaFileSource(Node):
         super().__init__(name, path=self.path, video=video, audio=audio, pixel_format=pixel_format, **options)
         self.kinds = tuple(kind for kind, wanted in zip(KINDS, (video, audio), strict=True) if wanted)
         self.pixel_format = pixel_format
-        self._container: Any = None
+        self._close()
 
     def initialize(self) -> None:
         """Open the file. Raises NodeError if it cannot be opened or has none of the streams that are wanted."""
         av = import_av()
-        try:
-            self._container = av.open(self.path)
-        except (OSError, av.error.FFmpegError) as error:
-            raise NodeError(self.name, f"cannot open {self.path!r}: {error.strerror or error}") from error
+        self._container = _opened(self.path, self.name)
         self._streams = [stream for kind in self.kinds for stream in getattr(self._container.streams, kind)[:1]]
         if not self._streams:
             found = ", ".join(stream.type for stream in self._container.streams) or "nothing"
@@ -134,9 +171,14 @@ class MediaFileSource(Node):
             yield AudioFrame(array=out, pts=part.pts, time_base=part.time_base, sample_rate=part.sample_rate)
 
     def cleanup(self) -> None:
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()
+        if self._container is not None:
+            self._container.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Forget PyAV's objects, which cannot travel."""
+        self._container = self._reformatter = self._resampler = None
+        self._streams = []
 
 
 class VideoFileSource(MediaFileSource):

@@ -66,7 +66,7 @@ class ConvertPixelFormat(VideoNode):
 
 
 class Denoise(VideoNode):
-    """Remove noise. `method`:
+    """Remove noise: over time, or within each picture by the mean or median of 3x3 pixels. `method`:
 
     "temporal": each pixel follows its own past, taking 1/2**strength of every new frame; a pixel that changes by more
     than `threshold` levels (0..255) has moved and is taken as it is, so that motion leaves no trail.

@@ -142,7 +142,7 @@ def make_clip(
     """
     pictures = moving_box(width, height, fps=fps, seconds=seconds, noise=noise)
     sound = swelling_tone(sample_rate, seconds=seconds)
-    sink = MediaFileSink(path, streams=("video", "audio"), codec_options={"preset": "veryfast"})
+    sink = MediaFileSink(path, streams=("video", "audio"), codec_options={"preset": "ultrafast"})
     sink.initialize()
     try:
         for frame in heapq.merge(pictures, sound, key=_time):

@@ -24,6 +24,7 @@ from remotemedia.nodes.media_io import (
     MediaFileSource,
     VideoFileSink,
     VideoFileSource,
+    probe,
 )
 from remotemedia.testing.sources import colour_bars, make_clip, moving_box, sine
 
@@ -94,7 +95,8 @@ def test_a_clip_comes_back_with_all_pictures_samples_and_times(clip):
     pictures = [f for f in frames if isinstance(f, VideoFrame)]
     sounds = [f for f in frames if isinstance(f, AudioFrame)]
     assert [f.time_s for f in pictures] == pytest.approx([n / 25 for n in range(25)])
-    assert {(f.array.shape, f.array.dtype.name, f.pixel_format) for f in pictures} == {((120, 160, 3), "uint8", "rgb24")}
+    facts = {(f.array.shape, f.array.dtype.name, f.pixel_format) for f in pictures}
+    assert facts == {((120, 160, 3), "uint8", "rgb24")}
     assert pictures[0].metadata["frame_rate"] == 25
     assert {(f.array.dtype.name, f.channels, f.sample_rate) for f in sounds} == {("float32", 2, 48000)}
     assert sounds[0].time_s == 0
@@ -145,6 +147,22 @@ def test_sources_travel_before_they_open_and_keep_their_settings(clip):
     node = pickle.loads(pickle.dumps(AudioFileSource(clip, name="music")))
     assert (node.name, node.config) == ("music", {"path": str(clip), "pixel_format": "rgb24"})
     assert len(sound_of(read(node))) >= 48000
+
+
+def test_a_used_source_and_sink_can_travel(clip, tmp_path):
+    source, sink = MediaFileSource(clip), MediaFileSink(tmp_path / "copy.mp4")
+    frames = read(source)
+    write(sink, frames)
+    again = read(pickle.loads(pickle.dumps(source)))
+    assert write(pickle.loads(pickle.dumps(sink)), again).frames == 25
+
+
+def test_probe_tells_what_is_in_a_file(clip):
+    video, audio = probe(clip)
+    assert (video.kind, video.codec, video.details, video.seconds) == ("video", "h264", "160x120 25 fps", 1.0)
+    assert (audio.kind, audio.codec, audio.details) == ("audio", "aac", "48000 Hz stereo")
+    with pytest.raises(NodeError, match="cannot open"):
+        probe(clip.with_name("missing.mp4"))
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -308,7 +326,7 @@ def test_damage_says_where(clip, tmp_path):
         (lambda tmp: MediaFileSource(tmp / "missing.mp4"), "cannot open .*missing.mp4.*No such file"),
         (lambda tmp: MediaFileSource(__file__), "cannot open .*Invalid data"),
         (lambda tmp: MediaFileSink(tmp / "no" / "folder.mp4"), "folder .*no' does not exist"),
-        (lambda tmp: MediaFileSink(tmp), "is a folder"),
+        (MediaFileSink, "is a folder"),
     ],
 )
 def test_files_that_cannot_be_opened_say_why_in_initialize(tmp_path, make, part):
