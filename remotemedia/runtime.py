@@ -121,7 +121,8 @@ class _Run:
         _log.debug("pipeline detected", given=type(pipeline).__name__, nodes=list(self.graph.ids), executor=executor)
         config = pool_config(options, caller=caller)
         measured = enable_metrics or bool(progress)
-        self._execution = open_execution(self.graph, executor, RunOptions(config=config, enable_metrics=measured))
+        run_options = RunOptions(config=config, enable_metrics=measured, own_outputs=True)  # all of them are kept
+        self._execution = open_execution(self.graph, executor, run_options)
         self._enable_metrics, self._progress = enable_metrics, progress
         self._metrics: dict[str, Any] = {}
 

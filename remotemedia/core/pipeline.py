@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -44,12 +44,23 @@ class Pipeline:
             self.add_node(node)
 
     @classmethod
-    def from_manifest(cls, manifest: str | dict[str, Any], *, enable_metrics: bool = False) -> Self:
-        """The pipeline of a manifest, given as JSON text or as a dict. Raises ManifestError."""
+    def from_manifest(
+        cls,
+        manifest: str | dict[str, Any],
+        *,
+        enable_metrics: bool = False,
+        allow_modules: Sequence[str] | None = None,
+        source: str | None = None,
+    ) -> Self:
+        """The pipeline of a manifest, given as JSON text or as a dict. Raises ManifestError.
+
+        `allow_modules`: modules, with their submodules, whose classes it may name (None: any); `source`: the name of
+        its file, for errors.
+        """
         from remotemedia.manifest import build_graph, parse_manifest
 
-        parsed = parse_manifest(manifest)
-        graph = build_graph(parsed)
+        parsed = parse_manifest(manifest, source=source)
+        graph = build_graph(parsed, allow_modules=allow_modules, source=source)
         name = parsed.metadata.get("name")
         pipeline = cls(name=name if isinstance(name, str) else None, enable_metrics=enable_metrics)
         pipeline._nodes = dict(zip(graph.ids, graph.nodes, strict=True))
@@ -134,7 +145,7 @@ class Pipeline:
         Raises ManifestError for a pipeline that cannot run, NodeInitializeError if a node fails.
         """
         if self._execution is None:
-            execution = self._open(executor)
+            execution = self._open(executor, own_outputs=True)
             await execution.__aenter__()
             self._execution, self._executor = execution, executor
 
@@ -163,12 +174,12 @@ class Pipeline:
         Without an input the first node makes the items; then the result is the output if there is one, a list if there
         are several, None if there is none. Raises NodeProcessError if a node raises.
         """
-        outputs = [output async for output in self._outputs(input_data, executor)]
+        outputs = [output async for output in self._outputs(input_data, executor, own_outputs=True)]
         return as_list(outputs) if input_data is None else outputs
 
-    async def process(self, stream: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    async def process(self, stream: AsyncIterable[Any] | Iterable[Any]) -> AsyncGenerator[Any, None]:
         """The outputs for `stream`, one by one as they come."""
-        async with aclosing(self._outputs(stream, None)) as outputs:
+        async with aclosing(self._outputs(stream, None, own_outputs=False)) as outputs:
             async for output in outputs:
                 yield output
 
@@ -178,7 +189,7 @@ class Pipeline:
             self._metrics = self._execution.metrics()
         return {"pipeline": self.name, "node_metrics": self._metrics}
 
-    async def _outputs(self, source: Any, executor: str | None) -> Any:
+    async def _outputs(self, source: Any, executor: str | None, *, own_outputs: bool) -> AsyncGenerator[Any, None]:
         if self._execution is not None and executor not in (None, self._executor):
             raise PipelineError(
                 f"{self!r} was initialized with executor={self._executor!r}, not {executor!r}: "
@@ -187,17 +198,18 @@ class Pipeline:
         async with AsyncExitStack() as stack:
             execution = self._execution
             if execution is None:
-                execution = await stack.enter_async_context(self._open(executor))
+                execution = await stack.enter_async_context(self._open(executor, own_outputs=own_outputs))
                 stack.callback(self._keep_metrics, execution)
             outputs = await stack.enter_async_context(aclosing(execution.stream(source)))
             async for output in outputs:
                 yield output.value
 
-    def _open(self, executor: str | None) -> Execution:
+    def _open(self, executor: str | None, *, own_outputs: bool) -> Execution:
         from remotemedia.executors import RunOptions, open_execution
         from remotemedia.manifest import to_graph
 
-        return open_execution(to_graph(self), executor, RunOptions(enable_metrics=self.enable_metrics))
+        options = RunOptions(enable_metrics=self.enable_metrics, own_outputs=own_outputs)
+        return open_execution(to_graph(self), executor, options)
 
     def _keep_metrics(self, execution: Execution) -> None:
         self._metrics = execution.metrics()
