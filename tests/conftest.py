@@ -25,9 +25,16 @@ _real_stderr = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _start_what_lives_as_long_as_the_process()
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         config.stash[_real_stderr] = os.dup(2)
+
+
+def _start_what_lives_as_long_as_the_process() -> None:
+    """libuv opens one pair of pipes for all its loops, when the first one runs, and keeps it."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -46,9 +46,9 @@ def sweep(runtime_dir: str | None = None) -> SweepReport:
     """
     report = SweepReport()
     for base in candidate_bases(runtime_dir):
-        for path in _pool_dirs(base):
-            report += _sweep_locked_by(path, path.name)
-        with suppress(OSError):  # other pools live there, or there is none
+        with suppress(OSError):  # not a place that a pool could have used, or other pools live there
+            for path in _pool_dirs(base):
+                report += _sweep_locked_by(path, path.name)
             user_dir(base).rmdir()
     for marker in _own_entries(SHM_DIR, "rm_*_pool"):
         if match := _MARKER.fullmatch(marker.name):
@@ -57,12 +57,9 @@ def sweep(runtime_dir: str | None = None) -> SweepReport:
 
 
 def _pool_dirs(base: Path) -> list[Path]:
-    try:
-        check_base(base, "")
-        with open_private(user_dir(base)):
-            return [path for path in user_dir(base).iterdir() if _ID.fullmatch(path.name)]
-    except OSError:
-        return []  # not a place that a pool could have used
+    check_base(base, "")
+    with open_private(user_dir(base)):
+        return [path for path in user_dir(base).iterdir() if _ID.fullmatch(path.name)]
 
 
 def _sweep_locked_by(lockable: Path, pool_id: str) -> SweepReport:

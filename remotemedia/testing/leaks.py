@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +21,9 @@ from remotemedia.workers.private_dir import SHM_DIR, candidate_bases, user_dir
 
 _PROC = Path("/proc")
 _POLL_S = 0.02
+
+# Pools, iceoryx2 used without a pool's settings, and multiprocessing's shared memory and semaphores.
+_PREFIXES = ("rm_", "iox2_", "psm_", "sem.")
 
 # Threads that a library starts once for the life of the process, by the name that it gives them.
 _PROCESS_WIDE_THREADS = ("libuv-worker",)
@@ -47,13 +51,18 @@ class Snapshot:
         )
 
     def since(self, before: Snapshot) -> list[str]:
-        """One line for each thing that is here now and was not there before."""
-        return [
-            f"{field.name.replace('_', ' ')}: {text}"
+        """One line for each thing that is here now and was not there before.
+
+        Shared memory that a process outside of our family has mapped is that process's business.
+        """
+        new = [
+            (field.name, key, text)
             for field in fields(self)
             for key, text in getattr(self, field.name).items()
             if key not in getattr(before, field.name)
         ]
+        foreign = _shared_memory_of_others() if any(kind == "shared_memory" for kind, _, _ in new) else set()
+        return [f"{kind.replace('_', ' ')}: {text}" for kind, key, text in new if key not in foreign]
 
 
 def assert_no_leaks(before: Snapshot, *, deadline_s: float = 5.0) -> None:
@@ -165,8 +174,23 @@ def _shared_memory(foreign: set[str]) -> dict[str, str]:
     for entry in SHM_DIR.iterdir():
         with suppress(OSError):  # it has just been removed
             facts = entry.lstat()
-            if facts.st_uid == os.geteuid() and _pool_of(entry) not in foreign and entry != user_dir(SHM_DIR):
-                found[entry.name] = f"{entry} ({facts.st_blocks * 512} bytes)"
+            ours = facts.st_uid == os.geteuid() and entry.name.startswith(_PREFIXES)
+            if ours and _pool_of(entry) not in foreign:
+                found[f"{facts.st_ino}"] = f"{entry} ({facts.st_blocks * 512} bytes)"
+    return found
+
+
+def _shared_memory_of_others() -> set[str]:
+    """Inodes in /dev/shm that processes other than this one and its descendants have mapped.
+
+    By inode, because a POSIX semaphore is made under another name than it has later.
+    """
+    table = _process_table()
+    in_shm = re.compile(rf" (\d+) +{SHM_DIR}/")
+    found: set[str] = set()
+    for pid in table.keys() - _descendants(table) - {os.getpid()}:
+        with suppress(OSError):  # it has just ended, or belongs to somebody else
+            found.update(in_shm.findall((_PROC / str(pid) / "maps").read_text()))
     return found
 
 
