@@ -1,0 +1,75 @@
+# Everything works on a fresh machine with Python 3.11 or later, pip and make. A virtual environment is made in .venv by
+# the first target that needs one; each target installs only what it needs, and again only if pyproject.toml changed.
+
+PYTHON ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
+.PHONY: help venv demo test lint type bench bench-quick build clean
+
+help: ## show this list
+	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## make .venv with everything for development
+
+demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live numbers
+	@$(PY) examples/demo.py $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## check the style (ruff)
+	@$(PY) -m ruff check $(ARGS)
+
+type: $(VENV)/.dev ## check the types (mypy --strict)
+	@$(PY) -m mypy $(ARGS)
+	@$(PY) -m mypy tests/typing/api.py
+
+bench: $(VENV)/.bench ## measure against the floors and the alternatives
+	@$(PY) -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.bench ## the same in less than a minute
+	@$(PY) -m benchmarks --quick $(ARGS)
+
+build: $(VENV)/.dev ## build sdist and wheel into dist/
+	@$(PY) -m build --no-isolation
+
+clean: ## remove everything that make made, .venv included
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find remotemedia workers ipc tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.demo: EXTRAS := cli,media
+$(VENV)/.bench: EXTRAS := cli,media,bench
+$(VENV)/.dev: EXTRAS := cli,media,test,dev
+$(VENV)/.demo $(VENV)/.bench $(VENV)/.dev: pyproject.toml $(VENV)/.created
+	@echo "installing remotemedia[$(EXTRAS)] into $(VENV) …"
+	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# Some distributions package venv without ensurepip; a pip that is there can fill the environment instead.
+$(VENV)/.created:
+	@for python in $(CANDIDATES); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "no Python 3.11 or later among: $(CANDIDATES). Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) with $$found …"; rm -rf $(VENV); \
+	if "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  "$$found" -m venv $(VENV); \
+	elif "$$found" -c 'import venv' 2>/dev/null && "$$found" -m pip --version >/dev/null 2>&1; then \
+	  "$$found" -m venv --without-pip $(VENV) && \
+	  "$$found" -m pip --python $(PY) install --quiet --disable-pip-version-check pip; \
+	else \
+	  echo "$$found has neither ensurepip nor pip, so it cannot make a virtual environment." >&2; \
+	  echo "Install them (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi
+	@touch $@
