@@ -1,0 +1,46 @@
+"""remotemedia itself, through its public interface."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+import numpy as np
+
+from benchmarks.peers.base import Contestant
+from benchmarks.work import WINDOW, Array, Work
+from remotemedia import ChannelConfig, Node, PoolConfig, WorkerPool
+
+
+class AddOne(Node):
+    def process(self, frame: Array) -> Array:
+        out = self.empty_like(frame)
+        np.add(frame, 1, out=out)
+        return out
+
+
+class PassThrough(Node):
+    def process(self, frame: Array) -> Array:
+        return frame
+
+
+NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassThrough}
+
+
+class RemoteMedia(Contestant):
+    """The window is a setting of the pool; `stream` keeps it by itself."""
+
+    async def start(self, stages: int, work: Work, size: int) -> None:
+        nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
+        self._pool = WorkerPool(nodes, config=PoolConfig(channel=ChannelConfig(queue_frames=WINDOW)))
+        await self._pool.__aenter__()
+
+    async def roundtrip(self, frame: Array) -> Array:
+        result: Array = await self._pool.process(frame)
+        return result
+
+    async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
+        async for out in self._pool.stream(frames):
+            yield out
+
+    async def stop(self) -> None:
+        await self._pool.__aexit__(None, None, None)

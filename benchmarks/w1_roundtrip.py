@@ -1,0 +1,56 @@
+"""W1: how long does one frame take through one stage and back, with nothing else in flight?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks import peers
+from benchmarks.bench import Bench, Racer
+from benchmarks.commands import RoundTrips, Start
+from benchmarks.floors import WAKE_UP, ping_pong, two_cores
+from benchmarks.questions import Question
+from benchmarks.report import Key, Target
+from benchmarks.work import SIZES, Work
+
+NAME = "W1"
+FLOOR = f"{WAKE_UP}, two cores"
+QUICK_CASES = ("4 KB", "6.2 MB")
+
+
+def run(bench: Bench) -> None:
+    round_trips = 1_000 if bench.options.is_quick else 5_000
+    seconds = bench.options.round_s
+    with ping_pong() as (_, measure_floor):
+        floor = Racer(FLOOR, lambda: measure_floor(*two_cores(), round_trips))
+        for case in QUICK_CASES if bench.options.is_quick else SIZES:
+            if not bench.has_time(NAME, case):
+                continue
+            start = Start(1, Work.ADD_ONE, SIZES[case])
+            with bench.chains(NAME, case, peers.contestants(bench.options.is_quick), start) as chains:
+                racers = [
+                    Racer(name, partial(driver.ask, RoundTrips(seconds), seconds + bench.options.deadline_s))
+                    for name, driver in chains.items()
+                ]
+                bench.race(NAME, case, [floor, *racers])
+
+
+def _median(case: str, contestant: str) -> Key:
+    return Key(NAME, case, contestant, "median_us")
+
+
+QUESTION = Question(
+    name=NAME,
+    title="round trip of one frame through one stage (+1): median / p99 µs",
+    metrics=("median_us", "p99_us"),
+    run=run,
+    targets=(
+        Target(
+            text="W1 4 KB: remotemedia / bare wake-up round trip",
+            figure=_median("4 KB", peers.OURS), base=_median("4 KB", FLOOR), at_most=2.5,
+        ),
+        Target(
+            text="W1 6.2 MB: remotemedia / iceoryx2 + event",
+            figure=_median("6.2 MB", peers.OURS), base=_median("6.2 MB", peers.ICEORYX2), at_most=1.5,
+        ),
+    ),
+)

@@ -1,0 +1,339 @@
+"""The harness of the benchmarks: statistics, checks of outputs, races, targets, table and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import operator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import benchmarks.__main__ as command_line
+from benchmarks import environment, peers
+from benchmarks.bench import Bench, Options, Racer
+from benchmarks.commands import Call, RoundTrips, Start, Stop
+from benchmarks.driver_process import ContestantError, DriverProcess
+from benchmarks.floors import ANYWHERE, _ping_pong_in_python, ping_pong
+from benchmarks.process_tree import cpu_seconds, tree_of
+from benchmarks.questions import Question
+from benchmarks.report import Key, Report, Target
+from benchmarks.summary import median, percentile, rotated, shown, spread
+from benchmarks.table import aligned, failure_lines, question_table, render, target_lines
+from benchmarks.work import SOURCE_BUFFERS, FrameSource, Work, WrongOutputError
+
+OPTIONS = Options(rounds=3, deadline_s=30.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [([5], 99, 5), ([3, 1, 2], 50, 2), ([1, 2], 50, 1.5), (range(101), 99, 99), ([10, 0], 75, 7.5)],
+)
+def test_percentiles_are_interpolated(values, percent, expected):
+    assert percentile(list(values), percent) == pytest.approx(expected)
+
+
+def test_no_values_have_no_percentile():
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+def test_spread_is_half_the_range_relative_to_the_median():
+    assert median([90, 100, 120]) == 100
+    assert spread([90, 100, 120]) == pytest.approx(0.15)
+    assert spread([0.0, 0.0]) == 0.0
+
+
+def test_each_turn_starts_with_another_one():
+    assert [rotated("abc", turn) for turn in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
+    assert rotated([], 1) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(24239.4, "24 239"), (1234567, "1 234 567"), (115.4, "115"), (75.16, "75.2"), (7.5, "7.50"), (0.634, "0.634"),
+     (0.0634, "0.0634"), (0, "0"), (-2.25, "-2.25")],
+)
+def test_numbers_are_shown_with_three_digits(value, text):
+    assert shown(value) == text
+
+
+def outputs(frames, stages: int) -> list[np.ndarray]:
+    """What a right contestant gives for the frames of a source."""
+    return [frame + np.uint8(stages) for frame in frames]
+
+
+def test_right_outputs_pass():
+    source = FrameSource(1000, Work.ADD_ONE, stages=3)
+    for out in outputs(source.frames_for(0.0, at_least=300), 3):
+        source.check_whole(out)
+    source.check_count()
+    assert source.received == 300
+
+
+@pytest.mark.parametrize("step", range(1, SOURCE_BUFFERS))
+def test_a_lost_frame_is_found(step):
+    source = FrameSource(64, Work.ADD_ONE, stages=1)
+    received = outputs(source.frames_for(0.0, at_least=10), 1)
+    with pytest.raises(WrongOutputError, match="output 0 has"):
+        source.check(received[step])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda out: out[:-1], "uint8 array of shape \\(63,\\)"),
+        (lambda out: out.astype(np.uint16), "uint16 array"),
+        (lambda out: [out], "a list"),
+        (lambda out: None, "a NoneType"),
+        (lambda out: np.roll(out, 1), "output 0 has"),
+        (lambda out: out - np.uint8(1), "output 0 has"),
+    ],
+)
+def test_wrong_outputs_are_found(wrong, message):
+    source = FrameSource(64, Work.ADD_ONE, stages=1)
+    (out,) = outputs([source.next_frame()], 1)
+    with pytest.raises(WrongOutputError, match=message):
+        source.check(wrong(out))
+
+
+def test_the_whole_check_sees_a_byte_that_the_quick_one_does_not():
+    source, other = FrameSource(4096, Work.PASS_THROUGH, 1), FrameSource(4096, Work.PASS_THROUGH, 1)
+    out = source.next_frame().copy()
+    out[100] += 1
+    other.check(out)
+    with pytest.raises(WrongOutputError, match="at byte 100"):
+        source.check_whole(out)
+
+
+def test_missing_outputs_are_counted():
+    source = FrameSource(64, Work.ADD_ONE, stages=1)
+    source.next_frame()
+    with pytest.raises(WrongOutputError, match="1 frames sent, 0 came back"):
+        source.check_count()
+
+
+def test_contestants_alternate_and_who_fails_drops_out():
+    order = []
+
+    def measured(name):
+        order.append(name)
+        if name == "b" and len(order) > 3:
+            raise ContestantError("hung", "no answer within 1 s")
+        return {"us": float(len(order))}
+
+    with Bench(OPTIONS) as bench:
+        bench.race("Q", "case", [Racer(name, lambda name=name: measured(name)) for name in "abc"])
+    assert order == ["a", "b", "c", "b", "c", "a", "a", "c"]
+    assert bench.report.figures[Key("Q", "case", "a", "us")] == [1.0, 6.0, 7.0]
+    assert bench.report.has_failed
+    assert "hung: b (Q case): no answer within 1 s" in failure_lines(bench.report)
+
+
+def test_no_case_begins_after_the_budget():
+    with Bench(Options(budget_s=0.0)) as bench:
+        assert not bench.has_time("W1", "4 KB")
+    assert [failure.kind for failure in bench.report.failures] == ["out of time"]
+    assert not bench.report.has_failed
+
+
+def test_what_is_not_installed_is_skipped_by_name_and_said_once():
+    report = Report()
+    for case in ("4 KB", "1 MB"):
+        report.fail("W1", case, "ezmsg", "unavailable", "No module named 'ezmsg'")
+    assert failure_lines(report) == ["unavailable: ezmsg (W1 4 KB): No module named 'ezmsg'", ""]
+    assert not report.has_failed
+
+
+def sample_report() -> Report:
+    report = Report()
+    for value in (10.0, 20.0, 30.0):
+        report.add("Q", "small", "ours", {"us": value, "late_us": 5 * value})
+        report.add("Q", "small", "theirs", {"us": 2 * value})
+        report.add("Q", "large", "ours", {"us": 1000 * value})
+    return report
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "word"),
+    [
+        ({"at_most": 0.5}, 0.5, "met"),
+        ({"at_most": 0.49}, 0.5, "MISSED"),
+        ({"at_least": 0.5}, 0.5, "met"),
+        ({"at_least": 0.51}, 0.5, "MISSED"),
+        ({"compare": operator.sub, "at_most": -20.0}, -20.0, "met"),
+        ({"base": None, "at_most": 19.0}, 20.0, "MISSED"),
+        ({"base": Key("Q", "large", "theirs", "us"), "at_most": 1.0}, None, "not measured"),
+    ],
+)
+def test_targets_are_judged_by_medians_of_the_run(bounds, value, word):
+    target = {"base": Key("Q", "small", "theirs", "us")} | bounds
+    verdict = Target(text="t", figure=Key("Q", "small", "ours", "us"), **target).judge(sample_report())
+    assert verdict.value == value
+    assert verdict.word == word
+
+
+QUESTION = Question(
+    name="Q", title="time: median / late µs", metrics=("us", "late_us"), run=lambda bench: None,
+    targets=(Target(text="ours / theirs", figure=Key("Q", "small", "ours", "us"),
+                    base=Key("Q", "small", "theirs", "us"), at_most=0.4),),
+)
+
+
+def test_table_has_contestants_in_rows_and_cases_in_columns():
+    assert question_table(QUESTION, sample_report()) == [
+        "Q: time: median / late µs",
+        "                  small        large",
+        "ours    20.0 / 100 ±50%  20 000 ±50%",
+        "theirs        40.0 ±50%            -",
+        "",
+    ]
+    assert question_table(QUESTION, Report()) == []
+
+
+def test_columns_are_aligned():
+    assert aligned([["", "b"], ["aa", "100"]]) == ["      b", "aa  100"]
+
+
+def test_target_lines_say_what_was_missed():
+    lines = target_lines([QUESTION], sample_report())
+    assert lines[1].split() == ["ours", "/", "theirs", "<=", "0.4", "0.500", "MISSED"]
+
+
+def test_the_environment_names_the_machine_and_the_versions():
+    record = environment.describe()
+    assert record["packages"]["numpy"] == np.__version__
+    assert record["cores"] >= 1
+    assert record["cpu_model"] in render([QUESTION], sample_report(), record)
+    json.dumps(record)
+
+
+def test_the_command_line_writes_every_round_and_exits_0_though_a_target_is_missed(monkeypatch, tmp_path, capsys):
+    def run(bench: Bench) -> None:
+        bench.race("Q", "small", [Racer("ours", lambda: {"us": 3.0}), Racer("theirs", lambda: {"us": 4.0})])
+
+    question = Question(name="Q", title="time: µs", metrics=("us",), run=run, targets=QUESTION.targets)
+    monkeypatch.setitem(command_line.QUESTIONS, "Q", question)
+    path = tmp_path / "results" / "run.json"
+    assert command_line.main(["--only", "q", "--rounds", "2", "--json", str(path)]) == 0
+    assert "MISSED" in capsys.readouterr().out
+    document = json.loads(Path(path).read_text())
+    assert document["targets"] == [{"text": "ours / theirs", "value": 0.75, "is_met": False}]
+    assert document["figures"][0] == {
+        "question": "Q", "case": "small", "contestant": "ours", "metric": "us",
+        "median": 3.0, "spread": 0.0, "rounds": [3.0, 3.0],
+    }
+    assert document["options"]["rounds"] == 2
+
+
+def test_a_wrong_output_makes_the_run_fail(monkeypatch, tmp_path):
+    def measured():
+        raise ContestantError("wrong output", "output 7 has 1 at byte 0, expected 2")
+
+    question = Question(
+        name="Q", title="", metrics=("us",), run=lambda bench: bench.race("Q", "small", [Racer("ours", measured)])
+    )
+    monkeypatch.setitem(command_line.QUESTIONS, "Q", question)
+    assert command_line.main(["--only", "Q", "--json", str(tmp_path / "run.json")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--only", "W9"], "unknown question 'W9'; there are floors"), (["--rounds", "0"], "at least 1, not '0'")],
+)
+def test_wrong_usage_exits_2_and_says_what_there_is(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main(arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_target_can_be_met_by_what_its_question_measures():
+    names = {*peers.CONTESTANTS}
+    for question in command_line.QUESTIONS.values():
+        for target in question.targets:
+            assert target.figure.question == question.name
+            assert target.figure.metric in question.metrics
+            assert (target.at_most is None) != (target.at_least is None)
+            if question.name in {"W2", "W3", "W4"}:
+                assert {key.contestant for key in (target.figure, target.base) if key} <= names
+
+
+def test_a_hung_driver_is_killed_with_its_deadline():
+    driver = DriverProcess()
+    try:
+        driver.wait_until_up()
+        (process,) = tree_of(driver._process.pid)
+        with pytest.raises(ContestantError) as caught:
+            driver.ask(Call("asyncio:sleep", (3600,)), deadline_s=0.05)
+        assert caught.value.kind == "hung"
+    finally:
+        driver.close()
+    assert not psutil.pid_exists(process.pid)
+
+
+WRONG_WAY = functools.partial(asyncio.sleep, 0, [1])
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "detail"),
+    [
+        (Call("no_such_module:f", ()), "unavailable", "no_such_module"),
+        (Call("asyncio:sleep", ("soon",)), "error", "TypeError"),
+        (Call("benchmarks.inline_overhead:_timed_us", (WRONG_WAY, [1, 2])), "wrong output", "1 outputs, not the 2"),
+    ],
+)
+def test_what_goes_wrong_in_a_driver_is_told(call, kind, detail):
+    driver = DriverProcess()
+    try:
+        driver.wait_until_up()
+        with pytest.raises(ContestantError) as caught:
+            driver.ask(call, OPTIONS.deadline_s)
+        assert caught.value.kind == kind
+        assert detail in caught.value.detail
+    finally:
+        assert driver.close() == []
+
+
+def test_a_driver_that_dies_is_reported_with_its_exit_status():
+    driver = DriverProcess()
+    try:
+        driver.wait_until_up()
+        with pytest.raises(ContestantError) as caught:
+            driver.ask(Call("os:_exit", (3,)), OPTIONS.deadline_s)
+        assert caught.value.kind == "died"
+        assert "exit status 3" in caught.value.detail
+    finally:
+        driver.close()
+
+
+def test_a_chain_runs_from_start_to_stop_and_leaves_nothing_behind():
+    driver = DriverProcess(peers.MP_QUEUE)
+    try:
+        driver.wait_until_up()
+        driver.ask(Start(1, Work.ADD_ONE, 64), OPTIONS.deadline_s)
+        metrics = driver.ask(RoundTrips(0.0), OPTIONS.deadline_s)
+        assert 0 < metrics["median_us"] <= metrics["p99_us"]
+        assert driver.cpu_seconds() > 0
+        driver.ask(Stop(), OPTIONS.deadline_s)
+    finally:
+        assert driver.close() == []
+
+
+def test_cpu_time_of_an_ended_process_counts_as_nothing():
+    process = psutil.Popen(["true"])
+    process.wait()
+    assert cpu_seconds([process]) == 0.0
+
+
+def test_both_ping_pongs_measure():
+    for metrics in (_ping_pong_in_python(ANYWHERE, ANYWHERE, 20), _measured_floor()):
+        assert 0 < metrics["median_us"] <= metrics["p99_us"]
+
+
+def _measured_floor() -> dict[str, float]:
+    with ping_pong() as (_, measure):
+        return measure(ANYWHERE, ANYWHERE, 20)
