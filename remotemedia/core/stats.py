@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import MutableSequence
 from typing import Any
 
 _SUB = 8  # buckets per octave: a quantile is right within 1/16 of its value
@@ -73,6 +73,3 @@ class NodeStats:
             "copies": int(v[COPIES]),
             "bytes_copied": int(v[BYTES_COPIED]),
         }
-
-
-Clock = Callable[[], int]
