@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure remotemedia beside its peers and the floors of this machine, in one run.",
     )
-    parser.add_argument("--quick", action="store_true", help="under a minute: fewer contestants and cases, short rounds")
+    parser.add_argument("--quick", action="store_true", help="under a minute: fewer peers and cases, short rounds")
     parser.add_argument(
         "--only", type=chosen_questions, default=list(QUESTIONS.values()), metavar="W1,W2", dest="questions",
         help=f"only these questions: {', '.join(QUESTIONS)}",
