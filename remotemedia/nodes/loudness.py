@@ -17,6 +17,7 @@ _HOP_S = 0.1
 _BLOCK_HOPS = 4  # BS.1770: blocks of 400 ms that overlap by 75 %
 _ABSOLUTE_GATE = -70.0  # LUFS
 _RELATIVE_GATE = -10.0  # LU
+_ATTACK = 0.5  # of the way per hop
 _SURROUND_WEIGHTS = (1.0, 1.0, 1.0, 0.0, 1.41, 1.41)  # left, right, centre, LFE, left and right surround
 
 
@@ -41,10 +42,10 @@ def _power(lufs: float) -> float:
 class Loudness(AudioNode):
     """Bring sound to `target_lufs`, measured by ITU-R BS.1770-5 over the last `window_s` seconds.
 
-    Every 100 ms of sound the gain moves towards what is missing (time constant a third of the window, at once for the
-    first sound after silence, at most ±`max_gain_db`) and then ramps linearly, so it never clicks; silence (under
-    -70 LUFS) leaves it as it is. Samples beyond `ceiling_db` are clipped there. No delay: as many samples out as in,
-    whatever the frame sizes.
+    Every 100 ms of sound the gain moves towards what is missing, at most ±`max_gain_db`: up with a time constant of a
+    third of the window; down within half a second, by the loudness of the last 400 ms if that is higher; at once for
+    the first sound after silence. It ramps linearly, so it never clicks; silence (under -70 LUFS) leaves it as it is.
+    Samples beyond `ceiling_db` are clipped there. No delay: as many samples out as in, whatever the frame sizes.
     Adds `metadata["loudness_lufs"]` (of the input; None while silent) and `metadata["gain_db"]`.
     """
 
@@ -66,7 +67,7 @@ class Loudness(AudioNode):
         self.check(ceiling_db <= 0, "ceiling_db", ceiling_db, "dBFS, 0 or less")
         self.target_lufs, self.window_s, self.max_gain_db = target_lufs, window_s, max_gain_db
         self.ceiling = np.float32(10 ** (ceiling_db / 20))
-        self._smoothing = 1 - exp(-_HOP_S / (window_s / 3))
+        self._release = 1 - exp(-_HOP_S / (window_s / 3))
         self._format: tuple[int, int] | None = None
 
     def initialize(self) -> None:
@@ -111,14 +112,22 @@ class Loudness(AudioNode):
         self._energy += float(power.sum())
         if self._filled < self._hop:
             return
-        first = self._loudness is None
         self._powers.append(self._energy / self._hop)
         self._filled, self._energy = 0, 0.0
-        self._loudness = gated_loudness(list(self._powers))
-        if self._loudness is not None:
-            wanted = min(max(self.target_lufs - self._loudness, -self.max_gain_db), self.max_gain_db)
-            self._gain_db += (wanted - self._gain_db) * (1.0 if first else self._smoothing)
+        self._adapt()
         self._factors = (self._factors[1], 10 ** (self._gain_db / 20))
+
+    def _adapt(self) -> None:
+        """Move the gain, now that another hop is measured."""
+        powers, was_silent = list(self._powers), self._loudness is None
+        self._loudness = gated_loudness(powers)
+        if self._loudness is None:
+            return
+        momentary = gated_loudness(powers[-_BLOCK_HOPS:])
+        level = self._loudness if momentary is None else max(self._loudness, momentary)
+        change = min(max(self.target_lufs - level, -self.max_gain_db), self.max_gain_db) - self._gain_db
+        speed = 1.0 if was_silent else self._release if change > 0 else _ATTACK
+        self._gain_db += change * speed
 
     def cleanup(self) -> None:
         super().cleanup()

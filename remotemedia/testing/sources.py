@@ -115,13 +115,14 @@ def sine(
 
 
 def swelling_tone(
-    sample_rate: int = 48_000, *, channels: int = 2, seconds: float | None = None
+    sample_rate: int = 48_000, *, channels: int = 2, seconds: float | None = None, step_s: float = 2.0
 ) -> Iterator[AudioFrame]:
-    """A tone whose peak steps every 2 s through -36, -14 and -26 dBFS: something for a loudness normaliser to do."""
+    """A tone whose peak steps every `step_s` through -36, -14 and -26 dBFS: work for a loudness normaliser."""
+    _check(seconds, step_s=step_s)
     levels = np.array([-36.0, -14.0, -26.0])
     for frame in sine(330.0, sample_rate=sample_rate, channels=channels, level_db=0.0, seconds=seconds):
         start = frame.pts or 0
-        step = (np.arange(start, start + len(frame.array)) // (2 * sample_rate)) % len(levels)
+        step = (np.arange(start, start + len(frame.array)) // round(step_s * sample_rate)) % len(levels)
         gain = (10 ** (levels[step] / 20)).astype(np.float32)
         yield replace(frame, array=frame.array * gain[:, None])
 

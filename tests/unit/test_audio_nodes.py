@@ -220,6 +220,19 @@ def test_gain_changes_without_a_click():
     assert slope < 1.2 * np.abs(outs).max() * 2 * np.pi * 50 / 48000
 
 
+def test_the_gain_falls_fast_and_rises_slowly():
+    """A sudden loud passage is caught within a second; a quiet one comes up over the window."""
+    quiet, loud = (sound for sound in (list(sine(997, level_db=db, seconds=6)) for db in (-40, -15)))
+    samples = np.concatenate([joined(quiet), joined(loud), joined(quiet)])
+    outs = run(Loudness(-23, max_gain_db=40), cut(samples, 48000, [4800]))
+    gains = [f.metadata["gain_db"] for f in outs]
+    after_the_rise, after_the_fall = gains[61:], gains[121:]
+    full_way = gains[58] - min(gains)
+    assert gains[58] - after_the_rise[10] > 0.95 * full_way
+    assert after_the_fall[10] - min(gains) < 0.3 * full_way
+    assert gains[-1] - min(gains) > 0.7 * full_way
+
+
 def test_gates_leave_out_silence_and_quiet_passages():
     loud, quiet = 0.1, 0.1 * 10**-3
     level = gated_loudness([loud] * 8)
