@@ -155,8 +155,8 @@ def _to_builtin(value: object) -> object:
         if isinstance(value, plain):
             return plain(value)
     raise TypeError(
-        f"a control message cannot carry a value of type {type(value).__name__}: it takes None, bool, int, float, str, bytes, "
-        "and lists and dicts of these"
+        f"a control message cannot carry a value of type {type(value).__name__}: it takes None, bool, int, float, str, "
+        "bytes, and lists and dicts of these"
     )
 
 
