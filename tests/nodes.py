@@ -107,7 +107,7 @@ class RunningPairs(Node):
 
     is_streaming = True
 
-    async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
         pending: list[Any] = []
         async for value in inputs:
             pending.append(value)
@@ -127,7 +127,7 @@ class TakeFirst(Node):
         super().__init__(name, n=n, **options)
         self.n = n
 
-    async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
         taken = 0
         async for value in inputs:
             yield value

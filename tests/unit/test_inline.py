@@ -131,7 +131,7 @@ async def test_the_same_instance_runs_and_keeps_its_state() -> None:
     node = Hold()
     await outputs_of([node, Tag()], [1, 2])
     seen: list[Any] = []
-    node.process = seen.append  # type: ignore[method-assign]
+    node.process = seen.append  # type: ignore[method-assign,assignment]
     await outputs_of([node], [3])
     assert seen == [3]
 
@@ -329,7 +329,7 @@ async def test_a_streaming_node_without_any_input_still_ends() -> None:
     class Summary(Node):
         is_streaming = True
 
-        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[str]:  # type: ignore[override]
+        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[str]:
             yield "header"
             async for _ in inputs:
                 pass
@@ -344,7 +344,7 @@ async def test_a_streaming_node_is_one_input_ahead_of_nobody() -> None:
     class Echo(Node):
         is_streaming = True
 
-        async def process(self, inputs: AsyncIterator[int]) -> AsyncIterator[int]:  # type: ignore[override]
+        async def process(self, inputs: AsyncIterator[int]) -> AsyncIterator[int]:
             async for value in inputs:
                 pulled.append(value)
                 yield value
@@ -360,7 +360,7 @@ async def test_a_streaming_node_may_stop_waiting_for_an_input_and_ask_again() ->
     class Impatient(Node):
         is_streaming = True
 
-        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:  # type: ignore[override]
+        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
             asking = asyncio.ensure_future(anext(inputs))
             await asyncio.sleep(0)
             asking.cancel()
@@ -375,7 +375,7 @@ async def test_an_error_in_a_streaming_node_names_the_frame() -> None:
     class Fragile(Node):
         is_streaming = True
 
-        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:  # type: ignore[override]
+        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
             async for value in inputs:
                 yield 1 / value
 
@@ -402,7 +402,7 @@ async def test_leaving_early_closes_generators_and_streaming_nodes_before_cleanu
     class Streaming(Node):
         is_streaming = True
 
-        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:  # type: ignore[override]
+        async def process(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
             try:
                 async for value in inputs:
                     yield value
@@ -488,7 +488,8 @@ class UnprintableError(Exception):
 @pytest.mark.parametrize(
     ("form", "error"),
     [
-        *((form, error) for form in ("plain", "coroutine", "generator") for error in (KeyError("k"), UnprintableError())),
+        *((form, KeyError("k")) for form in ("plain", "coroutine", "generator")),
+        *((form, UnprintableError()) for form in ("plain", "coroutine", "generator")),
         *((form, SystemExit(3)) for form in ("plain", "coroutine", "generator")),
         ("plain", StopIteration()),  # in the other forms Python itself turns these two into RuntimeError
         ("plain", StopAsyncIteration()),

@@ -22,7 +22,7 @@ def manifest(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"version": "v1", "nodes": list(nodes), **fields}
 
 
-def entry(node_id: str, node_type: str = "PassThroughNode", **fields: Any) -> dict[str, Any]:
+def entry(node_id: str, node_type: Any = "PassThroughNode", **fields: Any) -> dict[str, Any]:
     return {"id": node_id, "node_type": node_type, **fields}
 
 

@@ -106,8 +106,8 @@ async def test_each_run_starts_and_stops_the_nodes() -> None:
 
 async def test_nodes_stay_warm_between_runs_in_a_block() -> None:
     journal: list[str] = []
-    async with Pipeline([Journal("a", journal)], name="p") as pipeline:
-        assert pipeline.is_initialized
+    pipeline = Pipeline([Journal("a", journal)], name="p")
+    async with pipeline:
         assert repr(pipeline) == "Pipeline(name='p', nodes=[a], initialized)"
         await pipeline.run([1])
         assert [x async for x in pipeline.process([2])] == [2]

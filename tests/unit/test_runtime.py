@@ -14,6 +14,7 @@ import remotemedia
 from remotemedia import ChannelConfig, PoolConfig, Timeouts
 from remotemedia.core.exceptions import ConfigurationError, ManifestError, NodeProcessError, PipelineError
 from remotemedia.core.pipeline import Pipeline
+from remotemedia.executors import open_execution
 from remotemedia.nodes import PassThroughNode
 from remotemedia.options import pool_config
 from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input, run_pipeline
@@ -183,16 +184,13 @@ async def test_an_unknown_option_is_refused_with_the_closest_ones() -> None:
 
 
 async def test_settings_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    from remotemedia import runtime
-
     seen = []
 
     def spy(graph: Any, executor: Any, options: Any) -> Any:
         seen.append((executor, options))
-        return original(graph, executor, options)
+        return open_execution(graph, executor, options)
 
-    original = runtime.open_execution
-    monkeypatch.setattr(runtime, "open_execution", spy)
+    monkeypatch.setattr("remotemedia.runtime.open_execution", spy)
     await execute_pipeline([Add()], [1], executor="inline", queue_frames=5)
     ((executor, options),) = seen
     assert executor == "inline"
