@@ -14,6 +14,7 @@ from typing import Any
 
 from remotemedia.core import stats
 from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, maybe_await, outputs_of
+from remotemedia.core.exceptions import ChannelBroken
 from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
@@ -31,6 +32,10 @@ NODE_ERRORS = (Exception, SystemExit, GeneratorExit)
 
 class Stopped(BaseException):
     """The stage was asked to stop. Not an Exception, so that no node mistakes it for an error of its own."""
+
+
+class _ReceiverGone(BaseException):
+    """A process that this stage sends to has ended. Not an Exception, because it is no failure of this node."""
 
 
 class NodeFailure(Exception):  # noqa: N818 - it carries a failure from the stage to whoever reports it
@@ -82,6 +87,8 @@ class Stage:
                 await self._run_streaming()
             else:
                 await self._run()
+        except _ReceiverGone:  # the supervisor of that process says why; all that is left here is to be stopped
+            await self.bell.until(lambda: self.board.stop_requested or None, 0)
         finally:
             self.publish()
 
@@ -226,7 +233,10 @@ class Stage:
         self._since_published += 1
         if self._since_published >= _PUBLISH_EVERY:
             self.publish()
-        self.sender.send(parcel, stamp)
+        try:
+            self.sender.send(parcel, stamp)
+        except ChannelBroken as error:
+            raise _ReceiverGone from error
 
     def publish(self) -> None:
         """Bring the board's counters up to date."""
