@@ -14,7 +14,7 @@ from typing import Any
 
 from remotemedia._version import __version__
 from remotemedia.core.calling import needs_event_loop
-from remotemedia.core.exceptions import ProtocolError
+from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
 from remotemedia.ipc.control import ControlClient
@@ -164,14 +164,14 @@ class Worker:
             pass
         except NodeFailure as failure:
             self._fail(failure.phase, failure.__cause__ or failure, failure.number)
-        except KeyboardInterrupt as error:  # raised by the node itself: the signal is ignored here
+        except BaseException as error:  # noqa: BLE001 - of the node's own: nobody interrupts or cancels a worker
             self._fail("process", error, self._board.frame)
         if self._failed:
             await self._stop_asked()
         try:
             await cleanup(node)
         except BaseException as error:  # noqa: BLE001 - reported in the goodbye
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {RemoteTraceback.of(error).text}"
         return None
 
     async def _work(self, node: Node) -> None:
