@@ -197,7 +197,10 @@ class WorkerPool:
 
     def _fail(self, error: RemoteMediaError) -> None:
         """The first failure ends the pool: everybody who waits gets it."""
-        if self._error is not None or self._closing is not None:
+        if self._closing is not None:
+            _logger.warning("while the pool was closing: %s", error)  # nobody waits for it any more
+            return
+        if self._error is not None:
             return
         self._error = error
         if self._exchange is not None:
