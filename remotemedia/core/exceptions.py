@@ -57,7 +57,7 @@ def _portable_cause(cause: BaseException | None) -> BaseException | None:
 
     try:
         pickle.loads(pickle.dumps(cause))
-    except Exception:  # noqa: BLE001 - whatever a user's exception does when pickled, its text still travels
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever it does when pickled, its text still travels
         return RemoteTraceback.of(cause).as_text()
     return cause
 
@@ -442,15 +442,17 @@ class RemoteTraceback:
         """Describe `error`; survives exceptions whose `__str__` raises."""
         try:
             text = str(error)
-        except Exception as broken:  # noqa: BLE001 - user code
+        except BaseException as broken:  # noqa: BLE001 - user code
             text = f"<str() of this exception raised {type(broken).__name__}>"
         try:
             trace = "".join(traceback.format_exception(error))
-        except Exception:  # noqa: BLE001 - user code
+        except BaseException:  # noqa: BLE001 - user code
             trace = f"{type(error).__qualname__}: {text}"
         plain = (str, int, float, bool, type(None))
-        args = error.args if all(isinstance(a, plain) and len(repr(a)) < cls.MAX_TEXT for a in error.args) else None
-        notes = tuple(str(note)[: cls.MAX_TEXT] for note in getattr(error, "__notes__", ()))
+        made_from = _made_from(error)
+        args = made_from if all(isinstance(a, plain) and len(repr(a)) < cls.MAX_TEXT for a in made_from) else None
+        given = getattr(error, "__notes__", ())
+        notes = tuple(note[: cls.MAX_TEXT] for note in given if isinstance(note, str)) if _is_list(given) else ()
         kind = type(error)
         return cls(
             type_name=f"{kind.__module__}:{kind.__qualname__}",
@@ -486,7 +488,7 @@ class RemoteTraceback:
                 return None
             error = kind(*self.args)
             return error if isinstance(error, BaseException) and str(error) == self.text else None
-        except Exception:  # noqa: BLE001 - importing and building a user's class may do anything
+        except (Exception, SystemExit):  # noqa: BLE001 - importing and building a user's class may do anything
             return None
 
     def as_mapping(self) -> Mapping[str, Any]:
@@ -508,6 +510,19 @@ class RemoteTraceback:
             traceback=data["traceback"],
             notes=tuple(data["notes"]),
         )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _made_from(error: BaseException) -> tuple[Any, ...]:
+    """The arguments that make `error` again: OSError, for one, takes the file name out of its `args`."""
+    if isinstance(error, OSError):
+        reduced = error.__reduce__()
+        if isinstance(reduced, tuple) and reduced[0] is type(error) and isinstance(reduced[1], tuple):
+            return reduced[1]
+    return error.args
 
 
 def _middle_cut(text: str, limit: int) -> str:
