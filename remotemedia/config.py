@@ -19,9 +19,9 @@ def _require_type(setting: str, value: object, kind: type, expected: str) -> Non
         _refuse(setting, value, expected)
 
 
-def _require_seconds(setting: str, value: object, suffix: str = "") -> None:
+def _require_seconds(setting: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        _refuse(setting, value, f"seconds greater than 0{suffix}")
+        _refuse(setting, value, "seconds greater than 0")
 
 
 def _require_whole(setting: str, value: object, low: int, high: float, expected: str) -> None:
@@ -41,14 +41,10 @@ class Timeouts:
     """`Node.initialize()`."""
     stop_s: float = 10.0
     """From the request to stop until the process has ended; then it is killed."""
-    frame_s: float | None = None
-    """One `process()` call; None = no limit."""
 
     def __post_init__(self) -> None:
         for name in ("hello_s", "load_s", "initialize_s", "stop_s"):
             _require_seconds(name, getattr(self, name))
-        if self.frame_s is not None:
-            _require_seconds("frame_s", self.frame_s, ", or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +73,10 @@ class PoolConfig:
 
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    in_flight_frames: int = 64
+    """Most inputs under way from end to end: accepted, and their last output not yet taken."""
+    in_flight_bytes: int = 8 * MIB
+    """Most bytes of inputs under way; one frame per stage and one more are always let in, whatever their size."""
     runtime_dir: str | None = None
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
@@ -85,6 +85,8 @@ class PoolConfig:
     def __post_init__(self) -> None:
         _require_type("channel", self.channel, ChannelConfig, "a ChannelConfig")
         _require_type("timeouts", self.timeouts, Timeouts, "a Timeouts")
+        _require_whole("in_flight_frames", self.in_flight_frames, 1, math.inf, "at least 1 frame")
+        _require_whole("in_flight_bytes", self.in_flight_bytes, 1, math.inf, "at least 1 byte")
         for name in ("runtime_dir", "python_executable"):
             if getattr(self, name) is not None:
                 _require_type(name, getattr(self, name), str, "a path as str, or None")

@@ -11,6 +11,36 @@ from __future__ import annotations
 from remotemedia.ipc.channel import END, LAST
 
 
+class Window:
+    """The bound from end to end: inputs that are accepted and whose last output is not taken yet.
+
+    Channels bound themselves, each by its own tickets. This bound over all of them keeps what is under way small enough
+    for the processor's cache, and makes the room on the way of branches that meet again a matter of the source alone.
+    """
+
+    __slots__ = ("_always", "_frames", "_most_bytes", "_most_frames", "bytes", "frames")
+
+    def __init__(self, *, most_frames: int, most_bytes: int, always: int) -> None:
+        """`always`: how many frames are let in whatever their size, so that every stage can be at work."""
+        self._most_frames, self._most_bytes, self._always = most_frames, most_bytes, always
+        self.frames = 0
+        self.bytes = 0
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether an input of `nbytes` may be accepted now."""
+        if self.frames < self._always:
+            return True
+        return self.frames < self._most_frames and self.bytes + nbytes <= self._most_bytes
+
+    def enter(self, nbytes: int) -> None:
+        self.frames += 1
+        self.bytes += nbytes
+
+    def leave(self, nbytes: int) -> None:
+        self.frames -= 1
+        self.bytes -= nbytes
+
+
 class Merge:
     """Whose turn it is among the inputs of one stage."""
 

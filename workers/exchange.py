@@ -18,12 +18,15 @@ from remotemedia.core.calling import as_list
 from remotemedia.core.exceptions import PipelineError
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
+from remotemedia.workers.delivery import Window
 from remotemedia.workers.stage import Inbox
 
 _BREATHE_S = 0.001
 """How long a stream goes on without waiting before other tasks of the loop get their turn."""
 _TOP_UP_S = 0.0005
 """How long a stream looks after its inputs while outputs are there to be taken."""
+_MOST_UNREAD = 64
+"""Outputs of a stream that may be queued unread because others need the room."""
 
 
 class Output(NamedTuple):
@@ -91,21 +94,21 @@ class _Stream:
 class Exchange:
     """Feeds the sources of a pipeline and collects from its sinks. Belongs to one event loop."""
 
-    def __init__(self, feed: Sender, collect: Inbox, bell: OwnDoorbell) -> None:
+    def __init__(self, feed: Sender, collect: Inbox, bell: OwnDoorbell, window: Window) -> None:
         self._feed, self._collect, self._bell = feed, collect, bell
         self._loop = asyncio.get_running_loop()
         self._next_number = 0
         self._stamp = Stamp(0)
-        self._owners: dict[int, tuple[_Call | _Stream, int]] = {}
-        """By number in the pool: who put it in, and as its how-manieth."""
+        self._window = window
+        self._owners: dict[int, tuple[_Call | _Stream, int, int]] = {}
+        """By number in the pool: who put it in, as its how-manieth, and its size in bytes."""
         self._calls = 0
         self._streams: list[_Stream] = []
         self._source_run: _Stream | None = None
         self._lock = asyncio.Lock()
         self._error: BaseException | None = None
 
-    # -- one in, its outputs out
-    # -------------------------------------------------------------------------------------------
+    # -- one in, its outputs out ---------------------------------------------------------------------------------------
 
     async def process(self, value: Any) -> Any:
         """Send one value through; its output, a list of several, or None."""
@@ -123,32 +126,36 @@ class Exchange:
             raise self._error
         if not self._lock.locked():
             parcel = self._feed.pack(value)
-            if self._feed.has_credit(parcel.nbytes):
+            if self._may_send(parcel.nbytes):
                 self._send(parcel, flags, owner)
                 return
             del parcel
-        async with self._lock:
+        async with self._lock:  # first come, first served
             parcel = self._feed.pack(value)
             nbytes = parcel.nbytes
-            await self._bell.until(lambda: self._may_send(nbytes) or None, CREDIT)
+            await self._bell.until(lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA)
             self._send(parcel, flags, owner)
+
+    def _may_send_after_taking(self, nbytes: int) -> bool:
+        self._take_wanted()
+        return self._may_send(nbytes)
 
     def _may_send(self, nbytes: int) -> bool:
         if self._error is not None:
             raise self._error
-        return self._feed.has_credit(nbytes)
+        return self._window.has_room(nbytes) and self._feed.has_credit(nbytes)
 
     def _send(self, parcel: Any, flags: int, owner: _Call | _Stream) -> None:
         stamp = self._stamp
         stamp.number, stamp.flags = self._next_number, flags
         if not flags & START:  # a source numbers its frames itself
-            self._owners[stamp.number] = owner, owner.sent
+            self._owners[stamp.number] = owner, owner.sent, parcel.nbytes
+            self._window.enter(parcel.nbytes)
             owner.sent += 1
         self._next_number += 1
         self._feed.send(parcel, stamp)
 
-    # -- many in, many out
-    # -------------------------------------------------------------------------------------------------
+    # -- many in, many out ---------------------------------------------------------------------------------------------
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None, *, own_sources: bool = False, copy: bool = False
@@ -218,13 +225,12 @@ class Exchange:
         finally:
             stream.waiter = None
 
-    # -- taking outputs
-    # ----------------------------------------------------------------------------------------------------
+    # -- taking outputs ------------------------------------------------------------------------------------------------
 
     def on_ring(self) -> None:
         """The doorbell rang: take what is wanted, and stay listening."""
         self._take_wanted()
-        if self._calls or any(stream.wants for stream in self._streams):
+        if self._wanted():
             self._listen()
         for stream in self._streams:
             stream.wake()
@@ -235,8 +241,17 @@ class Exchange:
         self._bell.park(what)
         self._take_wanted()
 
+    def _wanted(self) -> bool:
+        """Whether somebody waits for an output, or for the room that taking one makes.
+
+        For the latter the outputs of others are queued, unless one of them has left too many of its own unread.
+        """
+        if self._calls or any(stream.wants for stream in self._streams):
+            return True
+        return self._lock.locked() and all(len(stream.results) < _MOST_UNREAD for stream in self._streams)
+
     def _take_wanted(self) -> None:
-        while self._calls or any(stream.wants for stream in self._streams):
+        while self._wanted():
             frame = self._collect.take()
             if frame is None:
                 return
@@ -253,17 +268,22 @@ class Exchange:
         if self._source_run is not None:
             self._source_run.deliver(frame, frame.number)
             return
-        number = frame.number
-        owner, index = self._owners.pop(number) if frame.flags & LAST else self._owners[number]
+        if not frame.flags & LAST:
+            owner, index, _ = self._owners[frame.number]
+            owner.deliver(frame, index)
+            return
+        owner, index, nbytes = self._owners.pop(frame.number)
+        self._window.leave(nbytes)
         owner.deliver(frame, index)
+        if self._lock.locked():
+            self._bell.ring()  # somebody in this process waits for the room
 
-    # -- the end
-    # -----------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
         """The pool is broken: everybody who waits gets `error`, and so does everybody who comes."""
         self._error = error
-        for owner, _ in list(self._owners.values()):
+        for owner, _, _ in list(self._owners.values()):
             owner.fail(error)
         for stream in self._streams:
             stream.fail(error)
@@ -284,19 +304,16 @@ class _Feed:
 
     def may_go_on(self) -> bool:
         """Whether the next frame, which waits for credit, has it now."""
-        exchange = self._exchange
-        return self._parcel is not None and exchange._feed.has_credit(self._parcel.nbytes)
+        return self._parcel is not None and self._exchange._may_send(self._parcel.nbytes)
 
     def top_up(self) -> bool:
         """Send as much as there is credit for; True when everything, the end mark included, is sent."""
-        exchange, feed = self._exchange, self._exchange._feed
-        if exchange._error is not None:
-            raise exchange._error
+        exchange = self._exchange
         until = monotonic() + _TOP_UP_S
         while True:
             if self._parcel is None:
                 self._pack_next()
-            if exchange._lock.locked() or not feed.has_credit(self._parcel.nbytes):
+            if exchange._lock.locked() or not exchange._may_send(self._parcel.nbytes):
                 return False
             exchange._send(self._parcel, self._flags, self._stream)
             self._parcel = None

@@ -30,6 +30,7 @@ from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.ipc.messages import FromWorker
 from remotemedia.workers import rundir, sweep
+from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import Exchange, Output
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.loop_waiter import LoopWaiter
@@ -109,8 +110,7 @@ class WorkerPool:
     def graph(self) -> Graph:
         return self._plan.graph
 
-    # -- start
-    # -------------------------------------------------------------------------------------------------------------
+    # -- start ---------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -146,7 +146,13 @@ class WorkerPool:
         # to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
         parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, _weakly(self._on_ring))
-        self._exchange = Exchange(parts.fabric.sender(FEED), parts.fabric.inbox(plan.collect), parts.fabric.bell)
+        window = Window(
+            most_frames=self._config.in_flight_frames,
+            most_bytes=self._config.in_flight_bytes,
+            always=len(plan.graph.nodes) + 1,
+        )
+        fabric = parts.fabric
+        self._exchange = Exchange(fabric.sender(FEED), fabric.inbox(plan.collect), fabric.bell, window)
         stages = self._inline_stages()
         await self._initialize_inline()
         await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
@@ -180,8 +186,7 @@ class WorkerPool:
     def _identity(self, index: int) -> WorkerIdentity:
         return WorkerIdentity(node=self._plan.graph.ids[index], worker_id=index, pid=os.getpid())
 
-    # -- what happens
-    # --------------------------------------------------------------------------------------------------------
+    # -- what happens --------------------------------------------------------------------------------------------------
 
     def _on_ring(self) -> None:
         if self._exchange is not None:
@@ -208,8 +213,7 @@ class WorkerPool:
         if self._parts is not None:
             self._parts.fabric.bell.ring()  # for the inline stages
 
-    # -- use
-    # -----------------------------------------------------------------------------------------------------------------
+    # -- use -----------------------------------------------------------------------------------------------------------
 
     async def process(self, value: Any) -> Any:
         """Send one value through: its output, a list if there are several, None if there is none.
@@ -296,8 +300,7 @@ class WorkerPool:
         ids = self._plan.graph.ids
         return [board.stats.as_dict(ids[i]) for i, board in enumerate(parts.fabric.boards)]
 
-    # -- end
-    # -----------------------------------------------------------------------------------------------------------------
+    # -- end -----------------------------------------------------------------------------------------------------------
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -86,8 +86,7 @@ class Supervisor:
     def identity(self) -> WorkerIdentity:
         return WorkerIdentity(node=self.node_id, worker_id=self.worker_id, pid=self.pid)
 
-    # -- start
-    # -------------------------------------------------------------------------------------------------------------
+    # -- start ---------------------------------------------------------------------------------------------------------
 
     def spawn(self) -> None:
         """Start the process. Raises WorkerStartError."""
@@ -143,8 +142,7 @@ class Supervisor:
         """Returns when the node is initialized in the worker. Raises why it never will be."""
         await asyncio.shield(self._ready)
 
-    # -- events
-    # ------------------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def on_message(self, message: FromWorker | RemoteMediaError) -> None:
         """A control message of this worker, or what was wrong with it."""
@@ -187,8 +185,7 @@ class Supervisor:
         self._timer = None
         self._feed(events.DeadlinePassed())
 
-    # -- instructions
-    # ------------------------------------------------------------------------------------------------------
+    # -- instructions --------------------------------------------------------------------------------------------------
 
     def _feed(self, event: events.Event) -> None:
         try:
@@ -269,8 +266,7 @@ class Supervisor:
             self._ready.exception()  # whoever waits gets it; nobody has to
         self._on_failure(error)
 
-    # -- stop
-    # --------------------------------------------------------------------------------------------------------------
+    # -- stop ----------------------------------------------------------------------------------------------------------
 
     def begin_stop(self) -> None:
         """Ask the worker to stop, clean up and exit; it is killed when its time is up."""

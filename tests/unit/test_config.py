@@ -11,7 +11,7 @@ from remotemedia.core.exceptions import ConfigurationError
 BAD = [
     *((Timeouts, name, value)
       for name in ("hello_s", "load_s", "initialize_s", "stop_s") for value in (0, -1, "3", None, float("nan"), True)),
-    *((Timeouts, "frame_s", value) for value in (0, -2.0, "1", float("nan"), True)),
+    *((PoolConfig, name, value) for name in ("in_flight_frames", "in_flight_bytes") for value in (0, -1, 1.5, "8", True)),
     *((ChannelConfig, "queue_frames", value) for value in (1, 0, 257, "8", 8.5, None, True)),
     *((ChannelConfig, "window_bytes", value) for value in (0, -1, "1", 1.5)),
     *((ChannelConfig, "slot_bytes", value) for value in (63, 2**40, "64", 64.5)),
@@ -33,7 +33,7 @@ def test_bad_values_are_named(kind, name, value):
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (Timeouts, {"hello_s": 1, "load_s": 0.5, "initialize_s": 600, "stop_s": float("inf"), "frame_s": 2}),
+        (Timeouts, {"hello_s": 1, "load_s": 0.5, "initialize_s": 600, "stop_s": float("inf")}),
         (ChannelConfig, {"queue_frames": 2, "window_bytes": 1, "slot_bytes": 64, "max_frame_bytes": 64}),
         (ChannelConfig, {"queue_frames": 256}),
         (PoolConfig, {"channel": ChannelConfig(queue_frames=4), "runtime_dir": "/tmp/x"}),

@@ -100,8 +100,7 @@ class Worker:
         self._client.flush_and_close(_GOODBYE_S)
         return 0
 
-    # -- the control thread
-    # ------------------------------------------------------------------------------------------------
+    # -- the control thread --------------------------------------------------------------------------------------------
 
     def _on_message(self, message: FromCoordinator | ProtocolError) -> None:
         if isinstance(message, Welcome):
@@ -118,8 +117,7 @@ class Worker:
         self._welcomed.set()
         self._bell.ring()
 
-    # -- the main thread
-    # ---------------------------------------------------------------------------------------------------
+    # -- the main thread -----------------------------------------------------------------------------------------------
 
     def _load(self, payload: memoryview) -> Node | None:
         self._welcomed.wait()
