@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from remotemedia.core.calling import as_list
-from remotemedia.core.exceptions import PipelineError
+from remotemedia.core.exceptions import ChannelBroken, PipelineError
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.workers.delivery import Window
@@ -131,10 +131,15 @@ class Exchange:
                 return
             del parcel
         async with self._lock:  # first come, first served
+            if self._error is not None:
+                raise self._error
             parcel = self._feed.pack(value)
-            nbytes = parcel.nbytes
-            await self._bell.until(lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA)
-            self._send(parcel, flags, owner)
+            try:
+                nbytes = parcel.nbytes
+                await self._bell.until(lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA)
+                self._send(parcel, flags, owner)
+            finally:
+                del parcel  # who keeps the exception of a call must not keep a slot with it
 
     def _may_send_after_taking(self, nbytes: int) -> bool:
         self._take_wanted()
@@ -153,7 +158,10 @@ class Exchange:
             self._window.enter(parcel.nbytes)
             owner.sent += 1
         self._next_number += 1
-        self._feed.send(parcel, stamp)
+        try:
+            self._feed.send(parcel, stamp)
+        except ChannelBroken:
+            return  # a worker has ended: its supervisor tells everybody who waits which, and why
 
     # -- many in, many out ---------------------------------------------------------------------------------------------
 
@@ -282,12 +290,13 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """The pool is broken: everybody who waits gets `error`, and so does everybody who comes."""
+        if self._error is not None:
+            return  # what comes later follows from the first
         self._error = error
-        for owner, _, _ in list(self._owners.values()):
+        for owner, _, _ in self._owners.values():
             owner.fail(error)
         for stream in self._streams:
             stream.fail(error)
-        self._owners.clear()
 
 
 class _Feed:
