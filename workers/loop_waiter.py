@@ -48,7 +48,8 @@ class LoopWaiter:
 
     def close(self) -> None:
         """Stop watching; tasks that still wait are cancelled."""
-        self._loop.remove_reader(self._bell.fd)
-        for future in self._waiting:
-            future.cancel()
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._bell.fd)
+            for future in self._waiting:
+                future.cancel()
         self._waiting.clear()

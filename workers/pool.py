@@ -23,6 +23,7 @@ from remotemedia.core.exceptions import (
     PipelineError,
     PoolClosed,
     RemoteMediaError,
+    RemoteTraceback,
     WorkerIdentity,
 )
 from remotemedia.core.graph import Graph
@@ -407,12 +408,20 @@ async def _run_inline(stage: Stage, identity: WorkerIdentity, fail: Callable[[Re
     try:
         await stage.run()
     except NodeFailure as failure:
-        cause = failure.__cause__
-        error = NodeProcessError(identity, f"{failure.phase}() raised {cause!r}", frame=failure.number)
-        error.__cause__ = cause
-        fail(error)
+        fail(_failed(identity, failure.phase, failure.__cause__ or failure, failure.number))
     except RemoteMediaError as error:
         fail(error)
+    except BaseException as error:
+        # A cancellation of the node's own making ends this task as well; when the pool closes, nobody listens to `fail`.
+        fail(_failed(identity, "process", error, stage.board.frame))
+        raise
+
+
+def _failed(identity: WorkerIdentity, phase: str, cause: BaseException, frame: int | None) -> NodeProcessError:
+    told = f"{type(cause).__name__}: {RemoteTraceback.of(cause).text}"
+    error = NodeProcessError(identity, f"{phase}() raised {told}", frame=frame)
+    error.__cause__ = cause
+    return error
 
 
 def _weakly(method: Any) -> Any:
