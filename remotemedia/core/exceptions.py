@@ -525,10 +525,10 @@ def _made_from(error: BaseException) -> tuple[Any, ...]:
 
 
 def _is_small_and_plain(value: Any, most: int) -> bool:
-    """Exact types only: what a subclass does when it is looked at is anybody's guess."""
-    if type(value) is str:
-        return len(value) < most
-    return value is None or type(value) in {bool, float} or (type(value) is int and value.bit_length() < most)
+    """Asked through the base types: what a subclass does when it is looked at is anybody's guess."""
+    if isinstance(value, str):
+        return str.__len__(value) < most
+    return value is None or isinstance(value, float) or (isinstance(value, int) and int.bit_length(value) < most)
 
 
 def _middle_cut(text: str, limit: int) -> str:
