@@ -12,15 +12,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from remotemedia.core.exceptions import ConfigurationError, NodeError
 from remotemedia.core.frames import AudioFrame, MediaFrame, VideoFrame
 from remotemedia.core.node import Node
+from remotemedia.nodes.decoding import Decoder
 from remotemedia.nodes.encoding import AudioEncoder, Encoder, VideoEncoder
 
 KINDS = ("video", "audio")
-_HD_HEIGHT = 720  # from this height on, untagged video means BT.709 by convention
 
 
 def import_av() -> Any:
@@ -77,11 +75,6 @@ class MediaFileSource(Node):
     the file tells it.
     """
 
-    _container: Any
-    _reformatter: Any
-    _resampler: Any
-    _streams: list[Any]
-
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -100,85 +93,32 @@ class MediaFileSource(Node):
         super().__init__(name, path=self.path, video=video, audio=audio, pixel_format=pixel_format, **options)
         self.kinds = tuple(kind for kind, wanted in zip(KINDS, (video, audio), strict=True) if wanted)
         self.pixel_format = pixel_format
-        self._close()
+        self._decoder: Decoder | None = None
+        self._begun = False
 
     def initialize(self) -> None:
         """Open the file. Raises NodeError if it cannot be opened or has none of the streams that are wanted."""
-        av = import_av()
-        self._container = _opened(self.path, self.name)
-        self._streams = [stream for kind in self.kinds for stream in getattr(self._container.streams, kind)[:1]]
-        if not self._streams:
-            found = ", ".join(stream.type for stream in self._container.streams) or "nothing"
-            raise NodeError(self.name, f"{self.path!r} has no {' or '.join(self.kinds)} stream (it has: {found})")
-        for stream in self._streams:
-            stream.thread_type = "AUTO"
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        self._resampler = av.AudioResampler(format="flt")
+        container = _opened(self.path, self.name)
+        try:
+            self._decoder = Decoder(import_av(), self.name, container, self.kinds, self.pixel_format, self.empty)
+        except BaseException:
+            container.close()
+            raise
+        self._begun = False
 
     def process(self) -> Iterator[MediaFrame]:  # type: ignore[override]  # a source takes nothing
-        """All frames of the file. Raises NodeError where it is damaged."""
-        for frame in self._decoded():
-            if hasattr(frame, "samples"):
-                yield from self._sound(frame)
-            else:
-                yield self._picture(frame)
-        if any(stream.type == "audio" for stream in self._streams):
-            yield from self._sound(None)
-
-    def _decoded(self) -> Iterator[Any]:
-        av = import_av()
-        last_s: float | None = None
-        try:
-            for packet in self._container.demux(self._streams):
-                for frame in packet.decode():
-                    last_s = frame.time
-                    yield frame
-        except av.error.FFmpegError as error:
-            where = "its start" if last_s is None else f"{last_s:.3f} s"
-            raise NodeError(self.name, f"cannot decode {self.path!r} after {where}: {error}") from error
-
-    def _picture(self, frame: Any) -> VideoFrame:
-        unknown = int(frame.colorspace) == 2  # noqa: PLR2004 - AVCOL_SPC_UNSPECIFIED
-        colour_space = "ITU709" if unknown and frame.height >= _HD_HEIGHT else None
-        converted = self._reformatter.reformat(frame, format=self.pixel_format, src_colorspace=colour_space)
-        plane = converted.planes[0]
-        channels = 1 if self.pixel_format == "gray" else 3
-        shape = (frame.height, frame.width) if channels == 1 else (frame.height, frame.width, channels)
-        out = self.empty(shape, np.uint8)
-        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # lines are padded to whole vectors
-        np.copyto(out, lines[: frame.height, : frame.width * channels].reshape(shape))
-        rate = self._streams[0].average_rate
-        return VideoFrame(
-            array=out,
-            pts=frame.pts,
-            time_base=frame.time_base,
-            pixel_format=self.pixel_format,
-            metadata={"frame_rate": rate} if rate else {},
-        )
-
-    def _sound(self, frame: Any) -> Iterator[AudioFrame]:
-        """Any sample format as float32 (samples, channels); None gives what the converter still holds."""
-        planar = frame is not None and frame.format.name == "fltp"
-        for part in [frame] if planar else self._resampler.resample(frame):
-            channels = part.layout.nb_channels
-            out = self.empty((part.samples, channels), np.float32)
-            if planar:
-                for channel, plane in enumerate(part.planes):
-                    out[:, channel] = np.frombuffer(plane, np.float32, count=part.samples)
-            else:
-                flat = np.frombuffer(part.planes[0], np.float32, count=out.size)
-                np.copyto(out, flat.reshape(out.shape))
-            yield AudioFrame(array=out, pts=part.pts, time_base=part.time_base, sample_rate=part.sample_rate)
+        """All frames of the file, each time from its start. Raises NodeError where it is damaged."""
+        if self._decoder is None or self._begun:
+            self.cleanup()
+            self.initialize()
+        self._begun = True
+        assert self._decoder is not None
+        yield from self._decoder.frames()
 
     def cleanup(self) -> None:
-        if self._container is not None:
-            self._container.close()
-        self._close()
-
-    def _close(self) -> None:
-        """Forget PyAV's objects, which cannot travel."""
-        self._container = self._reformatter = self._resampler = None
-        self._streams = []
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            decoder.close()
 
 
 class VideoFileSource(MediaFileSource):

@@ -31,11 +31,6 @@ from remotemedia.testing.sources import colour_bars, make_clip, moving_box, sine
 pytestmark = pytest.mark.media
 
 
-@pytest.fixture(autouse=True)
-def _quiet_ffmpeg():
-    av.logging.set_level(av.logging.PANIC)
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
@@ -103,6 +98,18 @@ def test_a_clip_comes_back_with_all_pictures_samples_and_times(clip):
     assert 48000 <= len(sound_of(frames)) < 48000 + 1024  # AAC fills its last frame
     for found, made in zip(pictures, moving_box(160, 120, fps=25, seconds=1), strict=True):
         assert psnr(found.array, made.array) > 27
+
+
+def test_a_source_that_is_kept_ready_starts_from_the_beginning_each_time(clip):
+    source = MediaFileSource(clip)
+    source.initialize()
+    first, second = list(source.process()), list(source.process())
+    next(source.process())
+    third = list(source.process())
+    source.cleanup()
+    for again in (second, third):
+        assert [(f.pts, f.array.shape) for f in again] == [(f.pts, f.array.shape) for f in first]
+        assert np.array_equal(again[-1].array, first[-1].array)
 
 
 def test_kinds_can_be_left_out(clip):
