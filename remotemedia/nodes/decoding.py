@@ -11,7 +11,7 @@ from remotemedia.core.exceptions import NodeError
 from remotemedia.core.frames import Array, AudioFrame, MediaFrame, VideoFrame
 
 _HD_HEIGHT = 720  # from this height on, untagged video means BT.709 by convention
-_UNSPECIFIED = 2  # FFmpeg's number of an unknown colour space
+_BT709, _UNSPECIFIED = 1, 2  # as FFmpeg numbers colour spaces
 
 
 class Decoder:
@@ -56,8 +56,9 @@ class Decoder:
             yield self._picture(frame, stream.average_rate)
 
     def _picture(self, frame: Any, frame_rate: Any) -> VideoFrame:
-        unknown = int(frame.colorspace) == _UNSPECIFIED
-        colour_space = "ITU709" if unknown and frame.height >= _HD_HEIGHT else None
+        tag = int(frame.colorspace)
+        hd = tag == _BT709 or (tag == _UNSPECIFIED and frame.height >= _HD_HEIGHT)
+        colour_space = "ITU709" if hd else None  # None: as tagged where PyAV knows how, else BT.601
         converted = self._reformatter.reformat(frame, format=self._pixel_format, src_colorspace=colour_space)
         plane = converted.planes[0]
         channels = 1 if self._pixel_format == "gray" else 3
