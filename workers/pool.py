@@ -412,8 +412,9 @@ async def _run_inline(stage: Stage, identity: WorkerIdentity, fail: Callable[[Re
     except RemoteMediaError as error:
         fail(error)
     except BaseException as error:
-        # A cancellation of the node's own making ends this task as well; when the pool closes, nobody listens to `fail`.
-        fail(_failed(identity, "process", error, stage.board.frame))
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():  # else the pool closes; a node may also cancel itself, though
+            fail(_failed(identity, "process", error, stage.board.frame))
         raise
 
 
