@@ -197,6 +197,21 @@ async def test_a_join_takes_all_of_the_first_connection_then_of_the_second() -> 
     ]
 
 
+async def test_behind_the_last_join_a_long_generator_streams() -> None:
+    made: list[int] = []
+
+    def endless(_: Any) -> Iterator[int]:
+        while True:
+            made.append(len(made))
+            yield made[-1]
+
+    graph = make_graph([("a", "join"), ("b", "join")], a=Tag(), b=Tag(), join=FunctionNode(endless))
+    async with InlineExecution(graph, ("inline",) * 3, RunOptions()) as execution:
+        async with aclosing(execution.stream([None])) as outputs:
+            assert [(await anext(outputs)).value for _ in range(3)] == [0, 1, 2]
+        assert made == [0, 1, 2]
+
+
 async def test_results_come_by_number_then_by_sink() -> None:
     graph = make_graph([("start", "x"), ("start", "y")], start=Add(), x=Repeat(2), y=Tag())
     found = await outputs_of(graph, [0, 5])
@@ -417,12 +432,40 @@ async def test_leaving_early_closes_generators_and_streaming_nodes_before_cleanu
             finally:
                 seen.append("generator closed")
 
-    chain = Graph.chain([Source(), Streaming(), Expand()])
-    async with InlineExecution(chain, ("inline",) * 3, RunOptions()) as execution:
+    class AsyncExpand(Node):
+        async def process(self, data: Any) -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield data
+            finally:
+                seen.append("async generator closed")
+
+    chain = Graph.chain([Source(), Streaming(), Expand(), AsyncExpand(), Add(0)])
+    async with InlineExecution(chain, ("inline",) * 5, RunOptions()) as execution:
         async for _ in execution.stream(None):
             break
-    assert sorted(seen[:3]) == ["generator closed", "source closed", "streaming closed"]
-    assert seen[3:] == ["source cleanup"]
+    assert sorted(seen[:4]) == ["async generator closed", "generator closed", "source closed", "streaming closed"]
+    assert seen[4:] == ["source cleanup"]
+
+
+async def test_an_async_generator_is_closed_at_once_not_by_the_garbage_collector() -> None:
+    seen: list[str] = []
+
+    class AsyncExpand(Node):
+        async def process(self, data: Any) -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield data
+            finally:
+                seen.append("closed")
+
+        def cleanup(self) -> None:
+            seen.append("cleanup")
+
+    async with InlineExecution(Graph.chain([AsyncExpand(), Add()]), ("inline",) * 2, RunOptions()) as execution:
+        async for _ in execution.stream([1]):
+            break
+    assert seen == ["closed", "cleanup"]
 
 
 # -- life --------------------------------------------------------------------------------------------------------------

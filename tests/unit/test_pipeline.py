@@ -64,6 +64,8 @@ def test_a_node_removed_from_a_graph_hands_its_place_on() -> None:
     named = [(graph.ids[a], graph.ids[b]) for a, b in graph.edges]
     assert named == [("a", "b"), ("a", "d"), ("b", "d")]
     assert [graph.ids[i] for i in graph.predecessors(2)] == ["a", "b"]
+    pipeline.remove_node("b")
+    assert pipeline.graph.edges == ((0, 1),), "one connection, though two ways led from a to d"
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
