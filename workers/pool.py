@@ -204,7 +204,8 @@ class WorkerPool:
     def _fail(self, error: RemoteMediaError) -> None:
         """The first failure ends the pool: everybody who waits gets it."""
         if self._closing is not None:
-            _logger.warning("while the pool was closing: %s", error)  # nobody waits for it any more
+            # Nobody waits for it any more. As text: who keeps log records must not keep the pool with them.
+            _logger.warning("while the pool was closing: %s", str(error))
             return
         if self._error is not None:
             return
