@@ -192,8 +192,6 @@ class WorkerPool:
     def _on_ring(self) -> None:
         if self._exchange is not None:
             self._exchange.on_ring()
-        if self._error is not None:
-            raise self._error
 
     def _on_message(self, worker_id: int, message: FromWorker | RemoteMediaError) -> None:
         parts = self._parts
@@ -213,7 +211,9 @@ class WorkerPool:
         if self._exchange is not None:
             self._exchange.fail(error)
         if self._parts is not None:
-            self._parts.fabric.bell.ring()  # for the inline stages
+            self._parts.fabric.bell.ring()  # for those who wait for room
+        for task in self._stage_tasks:
+            task.cancel()
 
     # -- use -----------------------------------------------------------------------------------------------------------
 
