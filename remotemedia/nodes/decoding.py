@@ -59,6 +59,8 @@ class Decoder:
         tag = int(frame.colorspace)
         hd = tag == _BT709 or (tag == _UNSPECIFIED and frame.height >= _HD_HEIGHT)
         colour_space = "ITU709" if hd else None  # None: as tagged where PyAV knows how, else BT.601
+        if hd:
+            frame.colorspace = _UNSPECIFIED  # before version 17, PyAV converts frames that carry a tag as BT.601
         converted = self._reformatter.reformat(frame, format=self._pixel_format, src_colorspace=colour_space)
         plane = converted.planes[0]
         channels = 1 if self._pixel_format == "gray" else 3
