@@ -1,1 +1,1 @@
-"""Shipped helpers for tests: synthetic media, leak checks, nodes that fail on purpose."""
+"""Shipped for tests: synthetic media, leak checks, nodes that fail on purpose."""
