@@ -17,22 +17,29 @@ import threading
 
 GRACE_S = 1.0
 """Time for `cleanup()` after the coordinator has died."""
+_LAST_RESORT_S = 1.5
+"""When the kernel ends a worker whose `cleanup()` does not give the GIL back; later than GRACE_S, because a signal ends
+the worker alone, and not what it has started."""
 
 _PR_SET_PDEATHSIG = 1
 
 
+_libc = ctypes.CDLL(None)
+_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_libc.signal.restype = ctypes.c_void_p
+
+
 def arm(coordinator_pid: int) -> None:
     """Set up the second line. Exits at once if the coordinator is dead already."""
-    libc = ctypes.CDLL(None)
-    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
-    libc.signal.restype = ctypes.c_void_p
-    libc.signal(int(signal.SIGHUP), ctypes.cast(libc.alarm, ctypes.c_void_p))
-    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0)
+    _libc.signal(int(signal.SIGHUP), ctypes.cast(_libc.alarm, ctypes.c_void_p))
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0)
     if os.getppid() != coordinator_pid:
         os._exit(1)
 
 
-def kill_group_after_grace() -> None:
+def kill_group_after_grace(cleaned_up: threading.Event) -> None:
     """Let the main thread clean up; then kill this process and everything that it started."""
-    threading.Event().wait(GRACE_S)
+    _libc.signal(int(signal.SIGHUP), int(signal.SIG_IGN))  # the second line would end this process before its helpers
+    signal.setitimer(signal.ITIMER_REAL, _LAST_RESORT_S)
+    cleaned_up.wait(GRACE_S)
     os.killpg(os.getpid(), signal.SIGKILL)

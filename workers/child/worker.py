@@ -75,6 +75,7 @@ class Worker:
         self._board = Board(self._ledger, spec.board)
         self._bell = OwnDoorbell(spec.bell.fd, self._ledger.region(spec.bell.word, 1))
         self._welcomed = threading.Event()
+        self._cleaned_up = threading.Event()
         self._failed = False
         self._client = ControlClient(
             spec.socket_path, self._on_message, parent_fd=spec.parent_fd, on_parent_death=self._on_parent_death
@@ -96,6 +97,7 @@ class Worker:
         node = self._load(payload)
         if node is not None:
             cleanup_error = self._run(node)
+        self._cleaned_up.set()
         self._client.post(Goodbye(cleanup_error=cleanup_error))
         self._client.flush_and_close(_GOODBYE_S)
         return 0
@@ -110,7 +112,7 @@ class Worker:
 
     def _on_parent_death(self) -> None:
         self._request_stop()
-        parent_watch.kill_group_after_grace()
+        parent_watch.kill_group_after_grace(self._cleaned_up)
 
     def _request_stop(self) -> None:
         self._board.request_stop()
