@@ -40,7 +40,15 @@ class Doorbell:
         """Wake the owner if it sleeps waiting for `what` (DATA or CREDIT)."""
         if self.word[0] & what or _ALWAYS_RING:
             self.word[0] = 0  # the ring that follows makes this safe whatever happens in between
-            os.eventfd_write(self.fd, 1)
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def mute(self) -> None:
+        """Its descriptor is going to be closed, and the number may soon be somebody else's: never write to it again.
+
+        For what outlives the bell: views of frames give their credit back when they die.
+        """
+        self.fd = -1
 
     def ring(self) -> None:
         """Wake the owner, asked or not: something happened that has no word (stop, a neighbour's death)."""

@@ -54,6 +54,7 @@ _TAIL_ROOM = 1024
 _Memory = ctypes.c_uint8 * (1 << 40)  # one ctypes type for every size: making a type per size costs 6 µs each
 _Header = ctypes.c_uint8 * USER_HEADER_BYTES
 _new_array: Any = np.ndarray
+_from_buffer: Any = np.frombuffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,9 @@ class ShmSender:
         self._free = list(range(config.queue_frames - 1, -1, -1))
         self._in_flight: deque[tuple[int, int, int]] = deque()  # (sequence, ticket, nbytes)
         self._bytes_in_flight = 0
+        self._large = _share_bytes(spec)
+        self._large_in_flight = 0
+        self._large_bytes_in_flight = 0
         self._open_slots: set[int] = set()
         self._slot_blocks = blocks(config.slot_bytes)
         self._backed: dict[int, int] = {}  # address of a slot → blocks of it that have memory behind them
@@ -321,9 +325,20 @@ class ShmSender:
         return self._fits(nbytes)
 
     def _fits(self, nbytes: int) -> bool:
-        return bool(self._free) and (
-            self._bytes_in_flight + nbytes <= self._config.window_bytes or len(self._in_flight) < 2  # noqa: PLR2004
-        )
+        """Whether there is a ticket and room in the window.
+
+        Each receiver may hold for ever one large frame, or several small ones within its share. What is left must still
+        let every frame pass: so one more large frame than there are receivers is always allowed, and the large ones do
+        not count against the small.
+        """
+        if not self._free:
+            return False
+        window = self._config.window_bytes
+        if self._bytes_in_flight + nbytes <= window:
+            return True
+        if nbytes > self._large:
+            return self._large_in_flight <= self._receivers
+        return self._bytes_in_flight - self._large_bytes_in_flight + nbytes <= window
 
     def _collect(self) -> None:
         """Take back the tickets of all released frames: usually the oldest ones, seldom some in the middle."""
@@ -336,7 +351,13 @@ class ShmSender:
                     break
             else:
                 self._free.append(ticket)
-                self._bytes_in_flight -= nbytes
+                self._account(-1, -nbytes, large=nbytes > self._large)
+
+    def _account(self, frames: int, nbytes: int, *, large: bool) -> None:
+        self._bytes_in_flight += nbytes
+        if large:
+            self._large_in_flight += frames
+            self._large_bytes_in_flight += nbytes
 
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
         sample, nbytes = parcel.sample, parcel.nbytes
@@ -360,7 +381,7 @@ class ShmSender:
             *parcel.shape,
         )
         self._in_flight.append((sequence, ticket, nbytes))
-        self._bytes_in_flight += nbytes
+        self._account(1, nbytes, large=nbytes > self._large)
         reached = getattr(sample, "__assume_init")().send()
         for bell in self._bells:
             bell.ring_for(DATA)
@@ -389,8 +410,8 @@ class Lease(_Memory):  # type: ignore[valid-type,misc]
 
     def __del__(self) -> None:
         receiver = self.receiver
+        receiver._held.pop(self.ticket, None)  # before the ticket: it may be back with another frame at once
         receiver._lane[self.ticket] = self.sequence
-        receiver._held.pop(self.ticket, None)
         self.sample = None  # after the ticket: this drop is the fence between writing it and reading the sender's word
         receiver._sender_bell.ring_for(CREDIT)
 
@@ -405,14 +426,12 @@ class ShmReceiver:
         self.name = spec.name
         self.copies = 0
         self.bytes_copied = 0
-        self.copy_out = False
-        """Give copies instead of views, because the values are to outlive the pool."""
         self._lane = ledger.region(spec.lanes[lane], config.queue_frames)
         self._sender_bell = sender_bell
         self._sequence = 0
         self._held: dict[int, int] = {}  # ticket → bytes of the frames that somebody still holds
-        self._most_held = max(1, config.queue_frames // 2)
-        self._most_held_bytes = config.window_bytes // 2
+        self._most_held = _share_frames(spec)
+        self._most_held_bytes = _share_bytes(spec)
         self._port = participant.subscriber(spec.open(participant), queue_frames=config.queue_frames)
         self._receive = self._port.receive
         self._port.has_samples()  # connects to the sender if it is there already
@@ -430,16 +449,18 @@ class ShmReceiver:
             raise ChannelError(self.name, f"frame {sequence} came after frame {self._sequence}: frames were lost")
         self._sequence = sequence
         held = self._held
-        copy = kind != BARE and (self.copy_out or (bool(held) and self._holds_too_much(nbytes)))
+        copy = kind != BARE and self._holds_too_much(nbytes)
         held[ticket] = nbytes
         frame = Frame()
         frame.number, frame.index, frame.session, frame.flags, frame.nbytes = number, index, session, flags, nbytes
         frame.lease = lease
         if kind == ARRAY:
-            memory = memoryview(lease).toreadonly()
-            array: Any = _new_array(tuple(shape[:ndim]), dtype_of(dtype), memory, offset)
+            array = _read_only_array(lease, dtype_of(dtype), offset, nbytes)
+            if ndim != 1:
+                array = array.reshape(shape[:ndim])
             if copy:
                 array = array.copy()
+                array.flags.writeable = False  # like the views: no node may depend on which of them it gets
                 self._count_copy(nbytes)
             frame.value = array
         elif kind == BARE:
@@ -450,7 +471,7 @@ class ShmReceiver:
         elif kind == OBJECT:
             memory = memoryview(lease).cast("B").toreadonly()
             if copy:
-                memory = memoryview(bytearray(memory[:nbytes]))
+                memory = memoryview(bytes(memory[:nbytes]))
                 self._count_copy(nbytes)
             frame.value = codec.read(memory, offset, tail)
         return frame
@@ -458,7 +479,9 @@ class ShmReceiver:
     def _holds_too_much(self, nbytes: int) -> bool:
         """Whether a view of one more frame could leave the sender without credit: then it gets copied instead."""
         held = self._held
-        return len(held) >= self._most_held or sum(list(held.values())) + nbytes > self._most_held_bytes
+        if len(held) >= self._most_held:
+            return True
+        return bool(held) and sum(list(held.values())) + nbytes > self._most_held_bytes
 
     def _count_copy(self, nbytes: int) -> None:
         self.copies += 1
@@ -466,6 +489,28 @@ class ShmReceiver:
 
     def close(self) -> None:
         """Nothing to do: the port lives in the participant, and views of it may still live."""
+
+
+def _share_frames(spec: ChannelSpec) -> int:
+    """How many frames one receiver may hold as views: together they leave half of the tickets, at least one, free."""
+    tickets, receivers = spec.config.queue_frames, spec.receivers
+    return max(tickets // (2 * receivers), min(1, (tickets - 1) // receivers))
+
+
+def _share_bytes(spec: ChannelSpec) -> int:
+    """How many bytes one receiver may hold as several views. A frame larger than this is a large one."""
+    return spec.config.window_bytes // (2 * spec.receivers)
+
+
+def _read_only_array(lease: Lease, dtype: np.dtype[Any], offset: int, end: int) -> npt.NDArray[Any]:
+    """The bytes from `offset` to `end` as one dimension.
+
+    By `frombuffer`, because its arrays lean on the read-only memoryview: `numpy.ndarray(buffer=)` looks through that to
+    the lease, and then `setflags(write=True)` succeeds, and writing is a segmentation fault.
+    """
+    memory = memoryview(lease).toreadonly()
+    array: npt.NDArray[Any] = _from_buffer(memory, dtype, (end - offset) // dtype.itemsize, offset)
+    return array
 
 
 def _address(array: npt.NDArray[Any]) -> int:

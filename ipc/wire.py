@@ -42,7 +42,7 @@ def dtype_name(dtype: np.dtype[np.generic]) -> bytes | None:
     except KeyError:
         pass
     name = None if dtype.hasobject or dtype.fields is not None or dtype.subdtype else dtype.str.encode()
-    if name is not None and (len(name) > len(NO_DTYPE) or np.dtype(name.decode()) != dtype):
+    if name is not None and (len(name) > len(NO_DTYPE) or not dtype.itemsize or np.dtype(name.decode()) != dtype):
         name = None
     _names[dtype] = name
     return name

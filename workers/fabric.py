@@ -34,6 +34,7 @@ class Fabric:
         self._fds = {stage: new_doorbell_fd() for stage, remote in enumerate(plan.remote) if remote}
         self._fds[FEED] = new_doorbell_fd()
         self.bell = OwnDoorbell(self._fds[FEED], self.ledger.region(plan.coordinator_bell, 1))
+        self._bells: dict[int, Doorbell] = {FEED: self.bell}
         self._senders: dict[int, Sender] = {}
         self._local: dict[int, LocalSender] = {}
         self._participant: Participant | None = None
@@ -103,10 +104,11 @@ class Fabric:
         return sender
 
     def _bell(self, stage: int) -> Doorbell:
-        spec = self.bell_of(stage)
-        if spec.fd == self.bell.fd:
-            return self.bell
-        return Doorbell(spec.fd, self.ledger.region(spec.word, 1))
+        stage = stage if self._plan.is_remote(stage) else FEED
+        if stage not in self._bells:
+            spec = self.bell_of(stage)
+            self._bells[stage] = Doorbell(spec.fd, self.ledger.region(spec.word, 1))
+        return self._bells[stage]
 
     def sender(self, producer: int) -> Sender:
         """The sending end of an inline stage, or of FEED."""
@@ -144,6 +146,9 @@ class Fabric:
             self._participant.close()
             self._participant = None
         self.ledger.close()
+        for bell in self._bells.values():
+            bell.mute()
+        self._bells.clear()
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
