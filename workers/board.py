@@ -9,7 +9,8 @@ from remotemedia.core import stats
 from remotemedia.core.stats import NodeStats
 from remotemedia.ipc.ledger import Ledger
 
-_STOP, _FRAME = 0, 1
+STOP, FRAME = 0, 1
+"""Words of the board; the frame loop writes them itself. FRAME: the number of the frame being worked on, plus one."""
 _STATS = 8
 BOARD_WORDS = _STATS + stats.SIZE
 
@@ -25,21 +26,21 @@ class Board:
 
     @property
     def stop_requested(self) -> bool:
-        return self.words[_STOP] != 0
+        return self.words[STOP] != 0
 
     def request_stop(self) -> None:
-        self.words[_STOP] = 1
+        self.words[STOP] = 1
 
     def begin(self, number: int) -> None:
         """The worker starts on the frame with this number."""
-        self.words[_FRAME] = number + 1
+        self.words[FRAME] = number + 1
 
     def end(self) -> None:
         """The worker is between frames."""
-        self.words[_FRAME] = 0
+        self.words[FRAME] = 0
 
     @property
     def frame(self) -> int | None:
         """Number of the frame the worker is working on, or was when it died."""
-        number = self.words[_FRAME]
+        number = self.words[FRAME]
         return number - 1 if number else None

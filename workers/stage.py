@@ -19,7 +19,7 @@ from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.ipc.messages import FailedPhase
-from remotemedia.workers.board import Board
+from remotemedia.workers.board import FRAME, STOP, Board
 from remotemedia.workers.delivery import Merge
 
 _PUBLISH_EVERY = 64
@@ -93,9 +93,10 @@ class Stage:
             self.publish()
 
     async def _run(self) -> None:
-        process, take, sender, board = self.node.process, self.inbox.take, self.sender, self.board
-        pack, record, clock = sender.pack, board.stats.record, time.perf_counter_ns
-        while not board.stop_requested:
+        process, take, board, words = self.node.process, self.inbox.take, self.board, self.board.words
+        pack, has_credit, send = self.sender.pack, self.sender.has_credit, self._send
+        record, clock = board.stats.record, time.perf_counter_ns
+        while not words[STOP]:
             frame = take()
             if frame is None:
                 self.publish()
@@ -105,7 +106,7 @@ class Stage:
                 await self._on_mark(frame)
                 del frame, value
                 continue
-            board.begin(number)
+            words[FRAME] = number + 1
             try:
                 started = clock()
                 result = process(value)
@@ -118,17 +119,17 @@ class Stage:
                     record(clock() - started)
                 if result is not None:
                     parcel = pack(result)  # `result` must be held by this variable alone: see ShmSender.pack
-                    if not sender.has_credit(parcel.nbytes):
+                    if not has_credit(parcel.nbytes):
                         await self._credit(parcel)
-                    self._send(parcel, number, flags)
+                    send(parcel, number, flags)
                     del parcel
                 elif flags & LAST:
                     await self._send_mark(number, LAST)
             except NODE_ERRORS as error:
                 raise self._failure("process", number) from error
-            board.end()
+            words[FRAME] = 0
             del frame, value, result
-            if clock() > self._breathe_at:
+            if started > self._breathe_at:
                 await self._breathe()
 
     async def _on_mark(self, frame: Frame) -> None:
