@@ -316,6 +316,8 @@ class WorkerPool:
         await self._close_shielded()
 
     async def _close_shielded(self) -> None:
+        if self._parts is not None and os.getpid() != self._parts.owner_pid:
+            return  # a forked copy: the pool is not ours to close
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         cancelled = False
