@@ -80,11 +80,15 @@ class Decoder:
         """Any sample format as float32 (samples, channels); None gives what the converter still holds."""
         planar = frame is not None and frame.format.name == "fltp"
         for part in [frame] if planar else self._resampler.resample(frame):
-            out = self._empty((part.samples, part.layout.nb_channels), np.float32)
-            if planar:
-                for channel, plane in enumerate(part.planes):
-                    out[:, channel] = np.frombuffer(plane, np.float32, count=part.samples)
-            else:
-                flat = np.frombuffer(part.planes[0], np.float32, count=out.size)
-                np.copyto(out, flat.reshape(out.shape))
-            yield AudioFrame(array=out, pts=part.pts, time_base=part.time_base, sample_rate=part.sample_rate)
+            yield self._sound_frame(part, planar)
+
+    def _sound_frame(self, part: Any, planar: bool) -> AudioFrame:
+        # In a function of its own, because a generator that still holds what it has yielded costs a copy in a worker.
+        out = self._empty((part.samples, part.layout.nb_channels), np.float32)
+        if planar:
+            for channel, plane in enumerate(part.planes):
+                out[:, channel] = np.frombuffer(plane, np.float32, count=part.samples)
+        else:
+            flat = np.frombuffer(part.planes[0], np.float32, count=out.size)
+            np.copyto(out, flat.reshape(out.shape))
+        return AudioFrame(array=out, pts=part.pts, time_base=part.time_base, sample_rate=part.sample_rate)
