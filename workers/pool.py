@@ -253,10 +253,10 @@ class WorkerPool:
         return self._working_exchange().stream(source, own_sources=own_sources, copy=copy)
 
     def _working_exchange(self) -> Exchange:
-        if self._loop is None or self._exchange is None:
-            raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
         if self._closing is not None:
             raise PoolClosed("the pool is closed")
+        if self._loop is None or self._exchange is None:
+            raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
         if os.getpid() != self._parts_of_this_process().owner_pid:
             raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
         if self._error is not None:
@@ -353,6 +353,8 @@ class WorkerPool:
                 await cleanup(self._plan.graph.nodes[index])
             except Exception as error:  # noqa: BLE001 - one node's cleanup must not keep the others from theirs
                 self._note_cleanup_error(NodeError(self._plan.graph.ids[index], f"cleanup() raised {error!r}"))
+        self._exchange = None  # it holds ports of iceoryx2, and so descriptors and mappings
+        self._stage_tasks.clear()
         parts.close()
         if self._finalizer is not None:
             self._finalizer.detach()
