@@ -52,6 +52,10 @@ class Merge:
         self.turn = 0
         """The input to take the next frame from."""
 
+    def later(self) -> list[int]:
+        """The inputs whose turn for the present number is still to come, in order."""
+        return [i for i in range(self.turn + 1, len(self._ended)) if not self._ended[i]]
+
     def took(self, number: int, flags: int) -> tuple[int, int]:
         """A frame was taken from input `turn`: its (number, flags) as the stage must see them.
 
@@ -64,7 +68,7 @@ class Merge:
         if flags & END:
             ended[self.turn] = True
             self._end = max(self._end, number)
-        following = next((i for i in range(self.turn + 1, len(ended)) if not ended[i]), None)
+        following = next(iter(self.later()), None)
         if following is not None:
             self.turn = following
             return number, flags & ~(LAST | END)

@@ -8,7 +8,8 @@ without any event loop (remotemedia.workers.child.drive): then a frame costs no 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
 
@@ -21,6 +22,7 @@ from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.ipc.messages import FailedPhase
 from remotemedia.workers.board import FRAME, STOP, Board
 from remotemedia.workers.delivery import Merge
+from remotemedia.workers.streaming import Inputs
 
 _PUBLISH_EVERY = 64
 """Frames between two updates of the byte counters on the board."""
@@ -53,6 +55,7 @@ class Inbox:
         self.receivers = receivers
         self.bytes_in = 0
         self._merge = Merge(len(receivers))
+        self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
         self._only = receivers[0].receive if len(receivers) == 1 else None
 
     def take(self) -> Frame | None:
@@ -62,11 +65,30 @@ class Inbox:
             if frame is not None:
                 self.bytes_in += frame.nbytes
             return frame
-        frame = self.receivers[self._merge.turn].receive()
-        if frame is not None:
-            self.bytes_in += frame.nbytes
-            frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
+        turn = self._merge.turn
+        frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
+        if frame is None:
+            self._read_ahead()
+            return None
+        self.bytes_in += frame.nbytes
+        frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
         return frame
+
+    def _read_ahead(self) -> None:
+        """Take what the inputs whose turn comes later have for the present number.
+
+        Else it would fill their channels, and their senders, out of credit, would never get to send what the input
+        that is waited for is made from. Later numbers can stay where they are: for those, all of the present one has
+        been sent already. So no more is kept here than the outputs of one number.
+        """
+        for index in self._merge.later():
+            ahead = self._ahead[index]
+            while not (ahead and ahead[-1].flags & LAST):
+                frame = self.receivers[index].receive()
+                if frame is None:
+                    break
+                frame.lease = None  # the credit of what is no view of the slot goes back at once
+                ahead.append(frame)
 
 
 class Stage:
@@ -179,13 +201,16 @@ class Stage:
     async def _run_streaming(self) -> None:
         """A node that takes the iterator itself: what it yields belongs to the last input it has pulled."""
         while not self.board.stop_requested:
-            inputs = _Inputs(self)
+            inputs = Inputs(self)
+            await inputs.arrive()  # also what the node yields before it asks for anything belongs to an input
             try:
                 streaming: Any = self.node.process
                 async for output in outputs_of(streaming(inputs)):
                     parcel = self.sender.pack(output)
                     del output
-                    await self._credit(parcel)
+                    while not (inputs.is_open and self.sender.has_credit(parcel.nbytes)):
+                        await self._credit(parcel)
+                        await inputs.arrive()
                     self._send(parcel, inputs.number, 0)
                 async for _ in inputs:  # what the node left unread
                     pass
@@ -252,43 +277,6 @@ class Stage:
     def _failure(self, phase: FailedPhase, number: int) -> NodeFailure:
         self.board.stats.values[stats.ERRORS] += 1
         return NodeFailure(phase, number)
-
-
-class _Inputs:
-    """What a streaming node iterates over: the values of one stream."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._frame: Frame | None = None
-        self._pending_mark = False
-        self._ended = False
-        self.number = 0
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        stage = self._stage
-        self._frame = None  # the node is done with the last one when it asks for the next
-        if self._pending_mark:
-            self._pending_mark = False
-            await stage._send_mark(self.number, LAST)
-        while not self._ended:
-            stage.publish()
-            frame = await stage.bell.until(stage.inbox.take, DATA)
-            self.number = frame.number
-            if frame.flags & END:
-                self._ended = True
-            elif frame.value is MARK:
-                if frame.flags & LAST:
-                    await stage._send_mark(frame.number, LAST)
-            else:
-                self._pending_mark = bool(frame.flags & LAST)
-                self._frame = frame
-                stage.board.begin(frame.number)
-                stage.board.stats.record(0)
-                return frame.value
-        raise StopAsyncIteration
 
 
 async def initialize(node: Node) -> None:
