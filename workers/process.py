@@ -159,13 +159,13 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM); its helpers are not asked. Nothing happens if it has ended."""
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it and its process group (SIGKILL). Nothing happens if it has ended."""
         if self.status is None:
             self._kill_group()
-            self._signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
 
     def kill_now(self) -> ExitStatus | None:
         """Kill and reap without the loop, for finalizers; None if it does not die in 5 s (asleep in the kernel)."""
@@ -185,7 +185,8 @@ class WorkerProcess:
         self.stdout.close()
         self.stderr.close()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to it alone. Nothing happens if it has ended: the number may be another process's by then."""
         if self.status is not None:
             return
         with suppress(ProcessLookupError):  # ended just now

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ from remotemedia.workers.voices import pass_on_line, pass_on_record
 _ENTRY = Path(__file__).parent / "child" / "__main__.py"
 _STACKS_S = 0.3
 """How long a hung worker gets to write its stacks before it is killed."""
+_LATE = 0.1
+"""A deadline that is noticed later than by this part of itself is given once more: the loop was blocked."""
 _NOT_INHERITED = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
 
 _logger = logging.getLogger("remotemedia.supervisor")
@@ -181,9 +184,13 @@ class Supervisor:
     def _on_line(self, stream: Stream, text: str) -> None:
         pass_on_line(stream, text, self.identity)
 
-    def _on_deadline(self) -> None:
+    def _on_deadline(self, seconds: float, due: float, *, grace: bool) -> None:
         self._timer = None
-        self._feed(events.DeadlinePassed())
+        if grace and self._loop.time() - due > seconds * _LATE:
+            # This loop was blocked: what the worker said and did meanwhile is still to be heard of.
+            self._set_deadline(seconds, grace=False)
+        else:
+            self._feed(events.DeadlinePassed())
 
     # -- instructions --------------------------------------------------------------------------------------------------
 
@@ -217,15 +224,18 @@ class Supervisor:
                 case events.AnnounceEnd():
                     self._on_end()
 
-    def _set_deadline(self, seconds: float | None) -> None:
+    def _set_deadline(self, seconds: float | None, *, grace: bool = True) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self._loop.call_later(seconds, self._on_deadline)
+            self._timer = None
+        if seconds is not None:
+            due = self._loop.time() + seconds
+            self._timer = self._loop.call_later(seconds, partial(self._on_deadline, seconds, due, grace=grace))
 
     def _kill(self, *, dump_stacks: bool) -> None:
         assert self._process is not None
         if dump_stacks and self._life.connected:  # before its hello it may have no handler yet, and would die of it
-            os.kill(self._process.pid, signal.SIGUSR2)
+            self._process.send_signal(signal.SIGUSR2)
             self._loop.call_later(_STACKS_S, self._process.kill)
         else:
             self._process.kill()
