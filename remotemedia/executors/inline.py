@@ -152,34 +152,36 @@ class InlineExecution:
         self, segments: Sequence[Segment], rounds: AsyncGenerator[tuple[Any, ...], None], *, first: int
     ) -> AsyncGenerator[Output, None]:
         number = 0
+        ended: set[int] = set()
         async for values in rounds:
             given = {entry: [v] for entry, v in zip(self._entries, values, strict=True) if v is not _NOTHING}
-            async with aclosing(self._round(segments, given, first)) as outputs:
+            async with aclosing(self._round(segments, given, first, ended)) as outputs:
                 async for output in outputs:
                     yield Output(number, output)
             number += 1
             for segment in segments:
                 segment.number = number
-        for segment in segments:
-            segment.number = None
-        async with aclosing(self._round(segments, None, 0)) as outputs:
+        async with aclosing(self._round(segments, {}, 0, ended)) as outputs:
             async for output in outputs:
                 yield Output(number, output)
 
     async def _round(
-        self, segments: Sequence[Segment], given: Mapping[int, list[Any]] | None, first: int
+        self, segments: Sequence[Segment], given: Mapping[int, list[Any]], first: int, ended: set[int]
     ) -> AsyncGenerator[Any, None]:
-        """The results for one input: what is `given` to each first segment. None given: the end of the stream.
+        """The results for one input: what is `given` to each first segment.
 
+        A first segment that is given nothing ends, and so does each segment when all that feed it have (`ended`).
         The outputs of a segment are collected for those who take them, except where they are the only results.
         """
         found: list[list[Any]] = []
         for index, segment in enumerate(segments):
             inputs = [value for feed in self._feeds[index] for value in found[feed]]
-            if given is None:
-                outputs = segment.finish(inputs)
-            elif index in given:
+            if index in given:
                 outputs = segment.feed_all(first, given[index])
+            elif index not in ended and ended.issuperset(self._feeds[index]):
+                ended.add(index)
+                segment.number = None
+                outputs = segment.finish(inputs)
             else:
                 outputs = segment.feed_all(0, inputs)
             async with aclosing(outputs):
