@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -124,6 +125,12 @@ class WorkerPool:
         self._loop = asyncio.get_running_loop()
         try:
             await self._start(self._loop)
+        except OSError as error:
+            await self._close_shielded()
+            raise PipelineError(
+                f"the pool could not be started: {error}"
+                + ("; raise the limit of file descriptors (ulimit -n)" if error.errno == errno.EMFILE else "")
+            ) from error
         except BaseException:
             await self._close_shielded()
             raise

@@ -112,11 +112,12 @@ def remove_pool(pool_id: str, path: Path | None) -> SweepReport:
 
 
 def _own_entries(directory: Path, pattern: str) -> list[Path]:
-    own = []
-    for entry in directory.glob(pattern):
-        with suppress(OSError):
-            if entry.lstat().st_uid == os.geteuid():
-                own.append(entry)
+    own: list[Path] = []
+    with suppress(OSError):  # too few file descriptors even for a look
+        for entry in directory.glob(pattern):
+            with suppress(OSError):  # it has just been removed
+                if entry.lstat().st_uid == os.geteuid():
+                    own.append(entry)
     return own
 
 
