@@ -1,0 +1,161 @@
+"""Nodes of every behaviour, for random pipelines. In a module of their own, so that a worker can import them quickly.
+
+Values are whole numbers below 2**31; each node mixes its own number into them, so that a value tells its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from remotemedia.core.node import Node
+
+
+def mix(value: int, salt: int) -> int:
+    """Another number, different for different ways."""
+    return (value * 1_000_003 + salt * 7919 + 1) % (1 << 31)
+
+
+class Mixer(Node):
+    """One output for one input."""
+
+    def __init__(self, salt: int, *, executor: str | None = None) -> None:
+        super().__init__(f"n{salt}", executor=executor)
+        self.salt = salt
+
+    def process(self, value: int) -> Any:
+        return mix(value, self.salt)
+
+
+class AsyncMixer(Mixer):
+    """The same as a coroutine that really waits."""
+
+    async def process(self, value: int) -> Any:
+        await asyncio.sleep(0)
+        return mix(value, self.salt)
+
+
+class Sieve(Mixer):
+    """Lets half of the values pass."""
+
+    def process(self, value: int) -> int | None:
+        return mix(value, self.salt) if value % 2 else None
+
+
+class Nothing(Mixer):
+    """Lets nothing pass."""
+
+    def process(self, value: int) -> None:
+        return None
+
+
+class Burst(Mixer):
+    """Up to five outputs for one input, as a generator."""
+
+    def process(self, value: int) -> Iterator[Any]:
+        for index in range(value % 6):
+            yield mix(value, self.salt + index)
+
+
+class AsyncBurst(Mixer):
+    """The same as an async generator, with holes in between."""
+
+    async def process(self, value: int) -> AsyncIterator[Any]:
+        for index in range(value % 6):
+            await asyncio.sleep(0)
+            yield mix(value, self.salt + index) if index != 1 else None
+
+
+class Pause(Mixer):
+    """Sometimes a value and sometimes a generator."""
+
+    def process(self, value: int) -> Any:
+        if value % 3 == 0:
+            return (mix(value, self.salt + index) for index in range(2))
+        return mix(value, self.salt)
+
+
+class Sum(Mixer):
+    """Nothing but, at the end of the stream, the sum and the number of all values."""
+
+    def initialize(self) -> None:
+        self.total = self.seen = 0
+
+    def process(self, value: int) -> None:
+        self.total, self.seen = self.total + value, self.seen + 1
+
+    def flush(self) -> Any:
+        total, seen = self.total, self.seen
+        self.initialize()
+        return (mix(part, self.salt) for part in (total, seen))
+
+
+class Delay(Mixer):
+    """Each value one input late; the last one at the end, by an async flush."""
+
+    def initialize(self) -> None:
+        self.held: list[int] = []
+
+    def process(self, value: int) -> Any:
+        self.held.append(mix(value, self.salt))
+        return self.held.pop(0) if len(self.held) > 1 else None
+
+    async def flush(self) -> AsyncIterator[Any]:
+        while self.held:
+            yield self.held.pop(0)
+
+
+class Pairs(Mixer):
+    """Streaming: begins with an output of its own, then one for each two inputs and one for a rest."""
+
+    is_streaming = True
+
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:
+        yield self.salt
+        waiting: int | None = None
+        async for value in inputs:
+            if waiting is None:
+                waiting = value
+            else:
+                yield mix(waiting, value)
+                waiting = None
+        if waiting is not None:
+            yield mix(waiting, self.salt)
+
+
+class FirstThree(Mixer):
+    """Streaming: leaves after three inputs."""
+
+    is_streaming = True
+
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:
+        seen = 0
+        async for value in inputs:
+            yield mix(value, self.salt)
+            seen += 1
+            if seen == 3:
+                return
+
+
+class Counter(Mixer):
+    """A source of `salt % 7` values."""
+
+    def process(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from range(self.salt % 7)
+
+
+class AsyncCounter(Mixer):
+    """The same as an async generator, with something to flush."""
+
+    async def process(self) -> AsyncIterator[Any]:  # type: ignore[override]
+        for value in range(self.salt % 7):
+            await asyncio.sleep(0)
+            yield value
+
+    def flush(self) -> int:
+        return self.salt
+
+
+INNER = (Mixer, AsyncMixer, Sieve, Nothing, Burst, AsyncBurst, Pause, Sum, Delay, Pairs, FirstThree)
+SOURCES = (Counter, AsyncCounter)
