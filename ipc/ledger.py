@@ -40,9 +40,13 @@ class Ledger:
     def create(cls, layout: LedgerLayout) -> Ledger:
         """A new, zeroed ledger, its pages already backed by memory."""
         fd = os.memfd_create("remotemedia-ledger", os.MFD_CLOEXEC)
-        size = -(-layout.words * WORD // mmap.PAGESIZE) * mmap.PAGESIZE
-        os.posix_fallocate(fd, 0, size)
-        return cls(fd)
+        try:
+            size = -(-layout.words * WORD // mmap.PAGESIZE) * mmap.PAGESIZE
+            os.posix_fallocate(fd, 0, size)
+            return cls(fd)
+        except OSError:  # no memory, or no descriptor for the mapping, which has one of its own
+            os.close(fd)
+            raise
 
     def region(self, offset: int, words: int) -> memoryview:
         """A view of `words` words from `offset`."""

@@ -31,13 +31,18 @@ class Fabric:
         self._plan, self._config = plan, config
         self.ledger = Ledger.create(plan.layout)
         self.boards = [Board(self.ledger, offset) for offset in plan.boards]
-        self._fds = {stage: new_doorbell_fd() for stage, remote in enumerate(plan.remote) if remote}
-        self._fds[FEED] = new_doorbell_fd()
-        self.bell = OwnDoorbell(self._fds[FEED], self.ledger.region(plan.coordinator_bell, 1))
-        self._bells: dict[int, Doorbell] = {FEED: self.bell}
+        self._fds: dict[int, int] = {}
+        self._bells: dict[int, Doorbell] = {}
         self._senders: dict[int, Sender] = {}
         self._local: dict[int, LocalSender] = {}
         self._participant: Participant | None = None
+        try:
+            for stage in (FEED, *(i for i, remote in enumerate(plan.remote) if remote)):
+                self._fds[stage] = new_doorbell_fd()
+        except OSError:
+            self.close()
+            raise
+        self.bell = self._bells[FEED] = OwnDoorbell(self._fds[FEED], self.ledger.region(plan.coordinator_bell, 1))
 
     # -- for the workers -----------------------------------------------------------------------------------------------
 
