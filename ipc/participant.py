@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import iceoryx2 as iox
@@ -22,8 +24,39 @@ iox.set_log_level(iox.LogLevel.Fatal)  # what goes wrong here is reported by our
 
 _MAX_LOANS = 8
 """Slots that a sender may hold unsent at once: a node's `self.empty()` arrays and the frame being packed."""
+_FDS_OF_A_PORT = 8
+_FAILURES = (
+    iox.NodeCreationFailure,
+    iox.PublishSubscribeOpenError,
+    iox.PublishSubscribeCreateError,
+    iox.PublisherCreateError,
+    iox.SubscriberCreateError,
+)
 _SPARE_SLOTS = 2
 """Per receiver: slots whose credit is back already but whose memory is still on its way."""
+
+
+@contextmanager
+def _translated(channel: str, what: str) -> Iterator[None]:
+    """What iceoryx2 raises as a ChannelError. It does not say so, but want of descriptors is the usual cause."""
+    try:
+        yield
+    except _FAILURES as error:
+        hint = "" if _has_free_fds(_FDS_OF_A_PORT) else "; too few file descriptors are free: raise `ulimit -n`"
+        raise ChannelError(channel, f"{what}: {error}{hint}") from error
+
+
+def _has_free_fds(count: int) -> bool:
+    probes: list[int] = []
+    try:
+        for _ in range(count):
+            probes.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed even half-way
+    except OSError:
+        return False
+    finally:
+        for fd in probes:
+            os.close(fd)
+    return True
 
 
 class Participant:
@@ -36,12 +69,13 @@ class Participant:
         config.global_cfg.node.cleanup_dead_nodes_on_creation = False
         config.global_cfg.node.cleanup_dead_nodes_on_destruction = False
         config.global_cfg.service.cleanup_dead_nodes_on_open = False
-        self._node: Any = (
-            iox.NodeBuilder.new()
-            .config(config)
-            .signal_handling_mode(iox.SignalHandlingMode.Disabled)
-            .create(iox.ServiceType.Ipc)
-        )
+        with _translated("(all)", "cannot join iceoryx2"):
+            self._node: Any = (
+                iox.NodeBuilder.new()
+                .config(config)
+                .signal_handling_mode(iox.SignalHandlingMode.Disabled)
+                .create(iox.ServiceType.Ipc)
+            )
         self._ports: list[Any] = [self._node]
         _participants.add(self)
 
@@ -54,7 +88,7 @@ class Participant:
             .user_header(UserHeader)
             .payload_alignment(iox.Alignment.new(64))
         )
-        try:
+        with _translated(name, "cannot be created" if create else "cannot be opened"):
             if not create:
                 service = builder.open()
             else:
@@ -68,30 +102,28 @@ class Participant:
                     .max_nodes(receivers + 3)  # the sender's, the coordinator's, and one that is being replaced
                     .create()
                 )
-        except iox.PublishSubscribeOpenError as error:
-            raise ChannelError(name, f"cannot be opened: {error}") from error
-        except iox.PublishSubscribeCreateError as error:
-            raise ChannelError(name, f"cannot be created: {error}") from error
         self._ports.append(service)
         return service
 
     def publisher(self, service: Any, *, slot_blocks: int, queue_frames: int, receivers: int) -> Any:
         """The sender's port: slots are sparse (memory is committed when first used) and reused last-in-first-out."""
-        port = (
-            service.publisher_builder()
-            .initial_max_slice_len(slot_blocks)
-            .max_loaned_samples(_MAX_LOANS)
-            .override_sample_preallocation(queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers)
-            .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
-            .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
-            .create()
-        )
+        with _translated(str(service.name), "the sender's port cannot be created"):
+            port = (
+                service.publisher_builder()
+                .initial_max_slice_len(slot_blocks)
+                .max_loaned_samples(_MAX_LOANS)
+                .override_sample_preallocation(queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers)
+                .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
+                .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
+                .create()
+            )
         self._ports.append(port)
         return port
 
     def subscriber(self, service: Any, *, queue_frames: int) -> Any:
         """A receiver's port."""
-        port = service.subscriber_builder().buffer_size(queue_frames).create()
+        with _translated(str(service.name), "a receiver's port cannot be created"):
+            port = service.subscriber_builder().buffer_size(queue_frames).create()
         self._ports.append(port)
         return port
 

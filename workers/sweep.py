@@ -98,7 +98,7 @@ def remove_pool(pool_id: str, path: Path | None) -> SweepReport:
     marker = marker_path(pool_id)
     for entry in _own_entries(SHM_DIR, f"rm_{pool_id}_*"):
         if entry != marker:
-            for item in [entry, *(entry.rglob("*") if _is_real_dir(entry) else [])]:
+            for item in _with_contents(entry):
                 with suppress(OSError):
                     found = item.lstat()
                     files, size = files + stat.S_ISREG(found.st_mode), size + found.st_blocks * 512
@@ -119,6 +119,14 @@ def _own_entries(directory: Path, pattern: str) -> list[Path]:
                 if entry.lstat().st_uid == os.geteuid():
                     own.append(entry)
     return own
+
+
+def _with_contents(entry: Path) -> list[Path]:
+    found = [entry]
+    if _is_real_dir(entry):
+        with suppress(OSError):  # another sweep is at work here, too
+            found.extend(entry.rglob("*"))
+    return found
 
 
 def _is_real_dir(path: Path) -> bool:
