@@ -49,14 +49,14 @@ OnServerMessage: TypeAlias = Callable[[int, "FromWorker | ProtocolError"], None]
 OnClientMessage: TypeAlias = Callable[["FromCoordinator | ProtocolError"], None]
 
 
-def _require_free_fds(count: int) -> None:
+def require_free_fds(count: int, who: str = "the control plane") -> None:
     """Raise OSError(EMFILE) unless `count` descriptors are free: libzmq aborts the process when it runs out of them."""
     probes: list[int] = []
     try:
         for _ in range(count):
             probes.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed even half-way
     except OSError as error:
-        text = f"the control plane needs {count} free file descriptors, {len(probes)} are free; raise `ulimit -n`"
+        text = f"{who} needs {count} free file descriptors, {len(probes)} are free; raise `ulimit -n`"
         raise OSError(error.errno, text) from error
     finally:
         for fd in probes:
@@ -91,7 +91,7 @@ class ControlServer:
         self._peer_of: dict[int, bytes] = {}
         self.dropped = 0
         self._warned_at = -_WARN_EVERY_S
-        _require_free_fds(_SERVER_FDS)
+        require_free_fds(_SERVER_FDS)
         self._context = zmq.Context(io_threads=1)
         try:
             self._socket = self._bound_socket()
@@ -258,7 +258,7 @@ class ControlClient:
         self.dropped_logs = 0
         self._lock = threading.Lock()
         self._closed = False
-        _require_free_fds(_CLIENT_FDS)
+        require_free_fds(_CLIENT_FDS)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._context = zmq.Context(io_threads=1)
         self._thread = threading.Thread(target=self._run, name="remotemedia-control", daemon=True)

@@ -40,6 +40,9 @@ from remotemedia.workers.plan import FEED, Plan, make_plan
 from remotemedia.workers.stage import NodeFailure, Stage, cleanup, initialize
 from remotemedia.workers.supervisor import Supervisor
 
+_POOL_FDS, _WORKER_FDS = 36, 8
+"""Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
+
 _logger = logging.getLogger("remotemedia.pool")
 
 
@@ -129,7 +132,7 @@ class WorkerPool:
             await self._close_shielded()
             raise PipelineError(
                 f"the pool could not be started: {error}"
-                + ("; raise the limit of file descriptors (ulimit -n)" if error.errno == errno.EMFILE else "")
+                + ("; raise the limit of file descriptors (`ulimit -n`)" if error.errno == errno.EMFILE else "")
             ) from error
         except BaseException:
             await self._close_shielded()
@@ -391,8 +394,11 @@ class _Parts:
             raise
 
     def open_control(self, loop: asyncio.AbstractEventLoop, on_message: Any) -> None:
-        from remotemedia.ipc.control import ControlServer
+        from remotemedia.ipc.control import ControlServer, require_free_fds
 
+        # All that the start will take, now: were they to run out later, a worker that connects would end this process.
+        count = len(self.fabric.boards)
+        require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
         self.control = ControlServer(self.directory.socket_path, _weakly(on_message), loop)
 
     def close(self) -> None:
