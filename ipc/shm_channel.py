@@ -176,10 +176,11 @@ class ShmSender:
             nbytes *= length
         if len(self._open_slots) >= max_open_slots or dtype.hasobject:
             return np.empty(shape, dtype)
-        sample = self._loan(nbytes + _TAIL_ROOM)
+        room = max(nbytes, min(nbytes + _TAIL_ROOM, self._config.max_frame_bytes))
+        sample = self._loan(room)
         slot = Slot.from_address(sample.payload_ptr)
         slot.sample, slot.sender = sample, self
-        slot.address, slot.blocks = sample.payload_ptr, blocks(nbytes + _TAIL_ROOM)
+        slot.address, slot.blocks = sample.payload_ptr, blocks(room)
         self._open_slots.add(id(slot))
         array: npt.NDArray[Any] = _new_array(shape, dtype, slot)
         return array
