@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from remotemedia.config import ChannelConfig
 from remotemedia.ipc.channel import Frame, Receiver, Sender, Stamp
@@ -73,16 +75,8 @@ class Link:
         return next(count for count in itertools.count() if not self.try_send(value, count))
 
 
-class Connect(Protocol):
-    """Makes a channel; `settings` are those of ChannelConfig."""
-
-    kind: str
-
-    def __call__(self, receivers: int = 1, **settings: int) -> Link: ...
-
-
 class Connector:
-    """Makes links of one kind, and takes everything away again."""
+    """Makes links of one kind, and takes everything away again. `settings` are those of ChannelConfig."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -121,21 +115,41 @@ class Connector:
 
     def _shared(self, receivers: int, config: ChannelConfig) -> Link:
         """Two participants, as if in two processes."""
+        shared, here = self._create(receivers, config)
+        there = self._join(shared.prefix)
+        sender = ShmSender(here, shared.spec, shared.ledger, [shared.bells[1]] * receivers)
+        ends = [
+            ShmReceiver(there, shared.spec, lane, shared.ledger, shared.bells[0]) for lane in range(receivers)
+        ]
+        return Link(sender, ends, shared.bells)
+
+    def open_end(self, end: str, **settings: int) -> tuple[Link, Shared]:
+        """One end of a channel to another process ("sender" or "receiver"), and what that process must know."""
+        shared, here = self._create(1, ChannelConfig(**settings))
+        sender: Any = None
+        receivers: list[Any] = []
+        if end == "sender":
+            sender = ShmSender(here, shared.spec, shared.ledger, [shared.bells[1]])
+        else:
+            receivers.append(ShmReceiver(here, shared.spec, 0, shared.ledger, shared.bells[0]))
+        link = Link(sender, receivers, shared.bells)
+        self._undo.append(link.cut)
+        return link, shared
+
+    def _create(self, receivers: int, config: ChannelConfig) -> tuple[Shared, Participant]:
         layout = LedgerLayout()
         words = [layout.region(1), layout.region(1)]
         spec = ChannelSpec.plan("test", receivers, config, layout)
         ledger = self._ledger(layout)
         bells = [self._bell(ledger, word) for word in words]
-        name = f"rmtest{os.getpid()}_{next(_numbers)}_"
-        here, there = (self._participant(name) for _ in range(2))
-        spec.open(here, create=True)
-        sender = ShmSender(here, spec, ledger, [bells[1]] * receivers)
-        ends = [ShmReceiver(there, spec, lane, ledger, bells[0]) for lane in range(receivers)]
-        return Link(sender, ends, bells)
+        shared = Shared(f"rmtest{os.getpid()}_{next(_numbers)}_", spec, ledger, words, bells)
+        participant = self._join(shared.prefix)
+        spec.open(participant, create=True)
+        return shared, participant
 
-    def _participant(self, prefix: str) -> Participant:
+    def _join(self, prefix: str) -> Participant:
         self._undo.append(lambda: remove_shared_files(prefix))
-        participant = Participant(prefix, str(SHM / f"{prefix}root"))
+        participant = Participant(prefix, root_of(prefix))
         self._undo.append(participant.close)
         return participant
 
@@ -143,6 +157,36 @@ class Connector:
         """Close everything that was made, last first; views that a test still holds stay valid."""
         while self._undo:
             self._undo.pop()()
+
+
+class Shared(NamedTuple):
+    """What the processes at both ends of a channel have in common. Words and bells: the sender's, the receiver's."""
+
+    prefix: str
+    spec: ChannelSpec
+    ledger: Ledger
+    words: list[int]
+    bells: list[OwnDoorbell]
+
+    def as_json(self) -> str:
+        """For another process, which inherits `fds`."""
+        facts = {
+            "prefix": self.prefix,
+            "spec": dataclasses.asdict(self.spec),
+            "ledger": self.ledger.fd,
+            "words": self.words,
+            "bells": [bell.fd for bell in self.bells],
+        }
+        return json.dumps(facts)
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        return (self.ledger.fd, *(bell.fd for bell in self.bells))
+
+
+def root_of(prefix: str) -> str:
+    """Where a group of participants keeps its files."""
+    return str(SHM / f"{prefix}root")
 
 
 def remove_shared_files(prefix: str) -> None:
@@ -157,4 +201,4 @@ def wants(bell: OwnDoorbell, what: int) -> bool:
     return bool(bell.word[0] & what)
 
 
-__all__ = ["CREDIT", "DATA", "Connect", "Connector", "Link", "remove_shared_files", "wants"]
+__all__ = ["CREDIT", "DATA", "Connector", "Link", "Shared", "root_of", "wants"]
