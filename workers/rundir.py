@@ -97,9 +97,13 @@ class PoolDir:
             locks, self._locks = self._locks, []
         if not locks:
             return
-        for fd in locks:  # first, because removing takes descriptors, too; another's sweep may help from here on
-            os.close(fd)
-        remove_pool(self.pool_id, self.path)
+        try:
+            remove_pool(self.pool_id, self.path)
+        finally:
+            for fd in locks:
+                os.close(fd)
+        if self.path.exists() or self.iox_root.exists():  # removing takes descriptors, and there are some now
+            remove_pool(self.pool_id, self.path)
 
     def _drop_locks(self) -> None:
         self._guard = threading.Lock()
