@@ -112,7 +112,7 @@ class Participant:
                 service.publisher_builder()
                 .initial_max_slice_len(slot_blocks)
                 .max_loaned_samples(_MAX_LOANS)
-                .override_sample_preallocation(queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers)
+                .override_sample_preallocation(slots_of_sender(queue_frames, receivers))
                 .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
                 .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
                 .create()
@@ -131,6 +131,11 @@ class Participant:
         """Leave. Ports that views still lean on stay until the last of these views dies."""
         self._ports.clear()
         self._node = None
+
+
+def slots_of_sender(queue_frames: int, receivers: int) -> int:
+    """How many slots each segment of a sender has."""
+    return queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers
 
 
 max_open_slots = _MAX_LOANS - 1

@@ -30,7 +30,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.channel import MARK, Frame, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, Doorbell
 from remotemedia.ipc.ledger import LINE, Ledger, LedgerLayout
-from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
+from remotemedia.ipc.participant import LoanError, Participant, max_open_slots, slots_of_sender
 from remotemedia.ipc.wire import (
     ARRAY,
     BARE,
@@ -166,7 +166,7 @@ class ShmSender:
         self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
         self._slot_overhead = second.payload_ptr - first.payload_ptr - self._slot_blocks * BLOCK_BYTES
-        self._slots = config.queue_frames + max_open_slots + 1
+        self._slots = slots_of_sender(config.queue_frames, spec.receivers)
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class ShmSender:
         """Before iceoryx2 makes a larger segment (its slots the next power of two): is that allowed, is there room?"""
         if nbytes > self._config.max_frame_bytes:
             raise FrameTooLarge(self.name, nbytes, self._config.max_frame_bytes)
-        need = 2 * count * BLOCK_BYTES
+        need = 2 * count * BLOCK_BYTES + self._slots * mmap.PAGESIZE  # two such frames, and a header for each slot
         free = free_shared_memory()
         if need > free:
             raise SharedMemoryExhausted(self.name, need, free)
