@@ -13,6 +13,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import iceoryx2 as iox
@@ -63,6 +64,7 @@ class Participant:
     """One process's membership. Holds every port, so that they outlive no `close` and leave together."""
 
     def __init__(self, prefix: str, root: str) -> None:
+        self._prefix = prefix
         config = iox.config.default()
         config.global_cfg.prefix = iox.FileName.new(prefix)
         config.global_cfg.root_path = iox.Path.new(root)
@@ -78,6 +80,11 @@ class Participant:
             )
         self._ports: list[Any] = [self._node]
         _participants.add(self)
+
+    def keep_private(self) -> None:
+        """Take other users' rights from the one segment that iceoryx2 gives them; for the process that joined first."""
+        for path in Path("/dev/shm").glob(f"{self._prefix}*.global_mgmt"):  # noqa: S108 - POSIX shared memory on Linux
+            path.chmod(0o600)
 
     def open_channel(self, name: str, *, receivers: int, queue_frames: int, create: bool) -> Any:
         """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight.

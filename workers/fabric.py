@@ -84,6 +84,7 @@ class Fabric:
         if need > free:
             raise SharedMemoryExhausted(f"{shared} channels of the pool", need, free)
         self._participant = Participant(shm_prefix, iox_root)
+        self._participant.keep_private()
         for route in self._plan.routes.values():
             if route.shared is not None:
                 route.shared.open(self._participant, create=True)

@@ -38,7 +38,7 @@ from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.plan import FEED, Plan, make_plan
 from remotemedia.workers.stage import NodeFailure, Stage, cleanup, initialize
-from remotemedia.workers.supervisor import Supervisor
+from remotemedia.workers.supervisor import Supervisor, refuse_deep_nesting
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -141,6 +141,8 @@ class WorkerPool:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         plan = self._plan
         remote = [i for i in plan.graph.order if plan.remote[i]]
+        if remote:
+            refuse_deep_nesting()
         sweep.sweep(self._config.runtime_dir)
         payloads = {i: await serialize_node_async(plan.graph.nodes[i]) for i in remote}
         parts = self._parts = _Parts(plan, self._config)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from remotemedia.config import PoolConfig
 from remotemedia.core.exceptions import (
+    ConfigurationError,
     ProtocolError,
     RemoteMediaError,
     WorkerIdentity,
@@ -38,7 +39,27 @@ _LATE = 0.1
 """A deadline that is noticed later than by this part of itself is given once more: the loop was blocked."""
 _NOT_INHERITED = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
 
+_DEPTH = "REMOTEMEDIA_DEPTH"
+_MAX_DEPTH = 2
+
 _logger = logging.getLogger("remotemedia.supervisor")
+
+
+def refuse_deep_nesting() -> None:
+    """Raise ConfigurationError in a worker of a worker's pool: a module that starts a pool when it is imported, and so
+    again in each worker that imports it, would otherwise go on without end.
+    """
+    if int(os.environ.get(_DEPTH, "0")) >= _MAX_DEPTH:
+        raise ConfigurationError(
+            f"nesting limit: this process is a worker in a pool of a pool's worker, {_MAX_DEPTH} levels deep, and would "
+            "start another pool. Does a module start it while it is imported? Then put that under "
+            '`if __name__ == "__main__":` or into a function'
+        )
+
+
+def _environment() -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return {**own, _DEPTH: str(int(os.environ.get(_DEPTH, "0")) + 1)}
 
 
 class PoolParts(Protocol):
@@ -102,7 +123,7 @@ class Supervisor:
             boot_fd = write_boot_fd(spec, self._payload)
             self._process = WorkerProcess.spawn(
                 [self._config.python_executable or sys.executable, "-P", str(_ENTRY), str(boot_fd)],
-                env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
+                env=_environment(),
                 loop=self._loop,
                 pass_fds=(boot_fd, *spec.inherited_fds()),
                 on_exit=self._on_exit,
