@@ -41,10 +41,12 @@ class Output(NamedTuple):
 class _Call:
     """One `process()`: collects the outputs of one number."""
 
-    __slots__ = ("future", "sent", "values")
+    __slots__ = ("future", "sent", "values", "waits")
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         self.future = future
+        self.waits = True
+        """Counted among the calls for which outputs are taken."""
         self.sent = 0
         self.values: list[Any] = []
 
@@ -113,12 +115,18 @@ class Exchange:
     async def process(self, value: Any) -> Any:
         """Send one value through; its output, a list of several, or None."""
         call = _Call(self._loop.create_future())
-        await self._submit(value, LAST, call)
         self._calls += 1
+        # Listening before there is anything to hear: as long as a call waits, the bell is either asked for or rung.
+        self._bell.park(DATA)
         try:
-            self._listen()
+            await self._submit(value, LAST, call)
             return await call.future
         finally:
+            self._settle(call)
+
+    def _settle(self, call: _Call) -> None:
+        if call.waits:
+            call.waits = False
             self._calls -= 1
 
     async def _submit(self, value: Any, flags: int, owner: _Call | _Stream) -> None:
@@ -254,7 +262,7 @@ class Exchange:
 
         For the latter the outputs of others are queued, unless one of them has left too many of its own unread.
         """
-        if self._calls or any(stream.wants for stream in self._streams):
+        if self._calls or (self._streams and any(stream.wants for stream in self._streams)):
             return True
         return self._lock.locked() and all(len(stream.results) < _MOST_UNREAD for stream in self._streams)
 
@@ -283,6 +291,8 @@ class Exchange:
         owner, index, nbytes = self._owners.pop(frame.number)
         self._window.leave(nbytes)
         owner.deliver(frame, index)
+        if isinstance(owner, _Call):
+            self._settle(owner)
         if self._lock.locked():
             self._bell.ring()  # somebody in this process waits for the room
 

@@ -267,12 +267,15 @@ class Stage:
     def publish(self) -> None:
         """Bring the board's counters up to date."""
         self._since_published = 0
+        copies, bytes_copied = self.sender.copies, self.sender.bytes_copied
+        for receiver in self.inbox.receivers:
+            copies += receiver.copies
+            bytes_copied += receiver.bytes_copied
         values = self.board.stats.values
-        ends: list[Any] = [self.sender, *self.inbox.receivers]
         values[stats.BYTES_IN] = self.inbox.bytes_in
         values[stats.BYTES_OUT] = self._bytes_out
-        values[stats.COPIES] = sum(end.copies for end in ends)
-        values[stats.BYTES_COPIED] = sum(end.bytes_copied for end in ends)
+        values[stats.COPIES] = copies
+        values[stats.BYTES_COPIED] = bytes_copied
 
     def _failure(self, phase: FailedPhase, number: int) -> NodeFailure:
         self.board.stats.values[stats.ERRORS] += 1
