@@ -83,7 +83,17 @@ async def serialize_node_async(node: Node) -> bytes:
             await result
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; judge() raises what matters
         node_cleanup.judge(node, was_initialized, error)
+    if _is_importing():
+        return dump_node(node)  # a thread would wait for the import that waits for us
     return await asyncio.to_thread(dump_node, node)
+
+
+def _is_importing() -> bool:
+    """Whether a module is being imported now: a pipeline may be run at the top level of one, and pickling its classes
+    by name takes the lock of its import.
+    """
+    specs = (getattr(module, "__spec__", None) for module in list(sys.modules.values()))
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def dump_node(node: Node) -> bytes:
