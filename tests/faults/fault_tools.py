@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,10 +10,10 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import remotemedia
 from remotemedia.core.exceptions import WorkerError
@@ -35,6 +36,21 @@ def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S)
         assert time.monotonic() < give_up_at, f"waited {deadline_s:g} s for: {what}"
         time.sleep(_POLL_S)
     return result
+
+
+async def soon(condition: Callable[[], T], what: str) -> T:
+    """The same for code that runs in an event loop, which goes on meanwhile."""
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < give_up_at, f"waited {DEADLINE_S:g} s for: {what}"
+        await asyncio.sleep(_POLL_S)
+    return result
+
+
+async def collect(stream: AsyncIterator[Any], into: list[Any]) -> None:
+    """Everything that `stream` gives until it ends or raises."""
+    async for item in stream:
+        into.append(item)  # noqa: PERF401 - what came before it raised must be there
 
 
 def is_running(pid: int) -> bool:
@@ -136,8 +152,7 @@ class Script:
 
     @staticmethod
     def _read(stream: object, into: list[str]) -> None:
-        for line in stream:  # type: ignore[attr-defined]
-            into.append(line.rstrip("\n"))
+        into.extend(line.rstrip("\n") for line in stream)  # type: ignore[attr-defined]
 
     @property
     def pid(self) -> int:

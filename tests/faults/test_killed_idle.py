@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from fault_nodes import AsyncPass, Pass
-from fault_tools import Place, check_fields, until
+from fault_tools import Place, check_fields, soon, until
 
 from remotemedia.core.exceptions import PoolClosed, WorkerDied
 from remotemedia.core.node import Node
@@ -66,9 +66,7 @@ async def until_idle(pool: WorkerPool) -> None:
     """Until the first worker has said on its board, in shared memory, that it is between frames."""
     parts = pool._parts
     assert parts is not None
-    async with asyncio.timeout(30):
-        while parts.fabric.boards[0].frame is not None:
-            await asyncio.sleep(0.01)
+    await soon(lambda: parts.fabric.boards[0].frame is None, "the first worker to be idle")
 
 
 async def waits_for_ever():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fault_nodes import Faulty, FaultyAsyncGenerator, FaultyCoroutine, FaultyGenerator, FaultyStreaming, Pass, kill
-from fault_tools import Place, chain, check_fields
+from fault_tools import Place, chain, check_fields, collect, soon
 
 from remotemedia.config import ChannelConfig, PoolConfig
 from remotemedia.core.exceptions import WorkerDied
@@ -21,12 +21,11 @@ from remotemedia.workers.pool import WorkerPool
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 async def test_a_stream_ends_with_the_death_and_its_frame(position: int, place: Place, loop_kind: str) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool(chain(Faulty(kill, at=5), position)) as pool:
         pids = [worker.pid or 0 for worker in pool.snapshot().workers]
         with pytest.raises(WorkerDied) as caught:
-            async for output in pool.stream(range(50)):
-                outputs.append(output)
+            await collect(pool.stream(range(50)), outputs)
         check_fields(caught.value, "faulty", position, pids)
         assert caught.value.frame == 5
         assert "frame 5; the outcome of that frame is unknown" in str(caught.value)
@@ -51,11 +50,10 @@ async def test_every_process_call_that_is_under_way_gets_the_error(place: Place)
 
 
 async def test_in_flush(place: Place) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool([Faulty(kill, phase="flush")]) as pool:
         with pytest.raises(WorkerDied) as caught:
-            async for output in pool.stream(range(3)):
-                outputs.append(output)
+            await collect(pool.stream(range(3)), outputs)
         assert outputs == [0, 1, 2]
         assert caught.value.frame == 3
 
@@ -74,12 +72,10 @@ class DiesHolding(Node):
 
 async def test_no_consumer_sees_a_half_written_frame(place: Place) -> None:
     frames = [np.full(200_000, value, np.uint8) for value in range(20)]
-    seen = []
+    seen: list[Any] = []
     async with WorkerPool([DiesHolding(), Pass()]) as pool:
         with pytest.raises(WorkerDied) as caught:
-            async for output in pool.stream(frames):
-                assert (output == output[0]).all()
-                seen.append(output)
+            await collect(pool.stream(frames), seen)
         assert caught.value.frame == 7
     assert [int(array[0]) for array in seen] == list(range(len(seen)))
     assert all((array == array[0]).all() for array in seen)  # views outlive the worker, and the pool
@@ -104,8 +100,7 @@ async def test_a_producer_blocked_by_a_consumer_that_dies_wakes_up(inputs: int, 
     async with WorkerPool([Pass(), Stuck(str(begun))], config=config) as pool:
         stream = pool.stream(range(inputs))
         waiting = asyncio.ensure_future(anext(stream))
-        while not begun.exists():
-            await asyncio.sleep(0.01)
+        await soon(begun.exists, "the node to begin")
         os.kill(pool.snapshot().workers[1].pid or 0, signal.SIGKILL)
         with pytest.raises(WorkerDied) as caught:
             await asyncio.wait_for(waiting, 30)

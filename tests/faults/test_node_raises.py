@@ -18,7 +18,7 @@ from fault_nodes import (
     Pass,
     value_error,
 )
-from fault_tools import Place, chain, check_fields
+from fault_tools import Place, chain, check_fields, collect
 
 from remotemedia.core.exceptions import NodeProcessError, RemoteExceptionText
 from remotemedia.core.node import Node
@@ -50,12 +50,11 @@ async def test_in_every_style_of_process(kind: type[Faulty], place: Place) -> No
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 async def test_in_every_place(position: int, place: Place, loop_kind: str) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool(chain(Faulty(value_error, at=3), position)) as pool:
         pids = [worker.pid or 0 for worker in pool.snapshot().workers]
         with pytest.raises(NodeProcessError) as caught:
-            async for output in pool.stream(range(50)):
-                outputs.append(output)
+            await collect(pool.stream(range(50)), outputs)
         check_fields(caught.value, "faulty", position, pids)
         with pytest.raises(NodeProcessError):
             await pool.process(1)
@@ -74,31 +73,28 @@ async def test_in_an_inline_stage_it_is_the_very_exception(kind: type[Faulty], p
 
 
 async def test_in_flush_after_all_outputs(place: Place) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool([Faulty(value_error, phase="flush")]) as pool:
         with pytest.raises(NodeProcessError) as caught:
-            async for output in pool.stream(range(3)):
-                outputs.append(output)
+            await collect(pool.stream(range(3)), outputs)
     assert outputs == [0, 1, 2]
     assert caught.value.frame == 3
     assert "flush() raised ValueError" in str(caught.value)
 
 
 async def test_what_a_generator_gave_before_it_raised_is_delivered(place: Place) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool([FaultyGenerator(value_error, at=2)]) as pool:
         with pytest.raises(NodeProcessError):
-            async for output in pool.stream(range(5)):
-                outputs.append(output)
+            await collect(pool.stream(range(5)), outputs)
     assert outputs == [0, 1, 2][: len(outputs)]
 
 
 async def test_a_source_that_raises(place: Place) -> None:
-    outputs = []
+    outputs: list[Any] = []
     async with WorkerPool([Counts(), Pass()]) as pool:
         with pytest.raises(NodeProcessError) as caught:
-            async for output in pool.stream():
-                outputs.append(output)
+            await collect(pool.stream(), outputs)
     assert outputs == [0, 1, 2][: len(outputs)]
     assert caught.value.frame == 3
 
@@ -116,31 +112,31 @@ class OwnError(Exception):
     """Importable by the coordinator, and made from its arguments."""
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self) -> None:
         super().__init__("has a lock")
         self.lock = threading.Lock()
 
 
-class Speechless(Exception):
+class SpeechlessError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
     __repr__ = __str__
 
 
-class MoreSpeechless(Exception):
+class MoreSpeechlessError(Exception):
     def __str__(self) -> str:
         raise SystemExit(9)
 
 
-class BadNotes(Exception):
+class OddNotesError(Exception):
     def __init__(self) -> None:
         super().__init__("has odd notes")
         self.__notes__ = 5
 
 
-class Picky(Exception):
+class PickyError(Exception):
     """Ends whoever makes it again from its arguments."""
 
     made = 0
@@ -206,17 +202,17 @@ async def test_stop_iteration_does_not_end_anything_silently(style: type[Faulty]
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (Unpicklable, "has a lock"),
-        (Speechless, "str() of this exception raised RuntimeError"),
-        (MoreSpeechless, "str() of this exception raised SystemExit"),
-        (BadNotes, "has odd notes"),
+        (UnpicklableError, "has a lock"),
+        (SpeechlessError, "str() of this exception raised RuntimeError"),
+        (MoreSpeechlessError, "str() of this exception raised SystemExit"),
+        (OddNotesError, "has odd notes"),
         (lambda: ExceptionGroup("several", [ValueError("one"), KeyError("two")]), "several"),
         (lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad byte"), "bad byte"),
         (lambda: OwnError("\udcff in a file name"), "in a file name"),
         (lambda: OwnError("x" * 5_000_000), "characters left out"),
         (lambda: OwnError(list(range(10))), "[0, 1, 2"),
         (lambda: OwnError(2**100), str(2**100)),
-        (lambda: Picky("cannot be made here"), "cannot be made here"),
+        (lambda: PickyError("cannot be made here"), "cannot be made here"),
     ],
 )
 async def test_exceptions_that_travel_badly_keep_their_text(
@@ -237,12 +233,12 @@ async def test_an_exception_group_shows_all_of_its_members(place: Place) -> None
 
 
 async def test_a_class_that_the_coordinator_cannot_import_stays_readable(place: Place) -> None:
-    class Hidden(Exception):
+    class HiddenError(Exception):
         pass
 
-    error = await failure(Faulty(raising(lambda: Hidden("seen"))))
+    error = await failure(Faulty(raising(lambda: HiddenError("seen"))))
     assert isinstance(error.__cause__, RemoteExceptionText)
-    assert error.__cause__.type_name.endswith("Hidden")
+    assert error.__cause__.type_name.endswith("HiddenError")
     assert error.__cause__.text == "seen"
 
 

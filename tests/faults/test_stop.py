@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -26,10 +27,11 @@ from fault_nodes import (
     kill,
     value_error,
 )
-from fault_tools import Place, is_running, until
+from fault_tools import Place, is_running, soon, until
 
 from remotemedia.config import PoolConfig, Timeouts
 from remotemedia.core.exceptions import RemoteMediaError
+from remotemedia.testing.leaks import Snapshot
 from remotemedia.workers.pool import WorkerPool
 
 IMPATIENT = PoolConfig(timeouts=Timeouts(stop_s=0.5))
@@ -62,9 +64,7 @@ async def until_working(pool: WorkerPool) -> None:
     """Until the first worker has begun a frame; told by its board, in shared memory."""
     parts = pool._parts
     assert parts is not None
-    async with asyncio.timeout(30):
-        while parts.fabric.boards[0].frame is None:
-            await asyncio.sleep(0.01)
+    await soon(lambda: parts.fabric.boards[0].frame is not None, "the first worker to work")
 
 
 def ignore_all_polite_signals() -> None:
@@ -165,3 +165,22 @@ async def test_close_while_calls_wait(place: Place) -> None:
     await pool.aclose()
     results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
     assert {type(result).__name__ for result in results} == {"PoolClosed"}
+
+
+async def test_close_needs_no_garbage_collector(place: Place) -> None:
+    """For what it holds of the shared memory: descriptors and mappings."""
+
+    async def use() -> None:
+        async with WorkerPool([Pass(), AsyncPass()]) as pool:
+            assert await pool.process(1) == 1
+            assert [output async for output in pool.stream(range(3))] == [0, 1, 2]
+
+    await use()
+    gc.collect()
+    gc.disable()
+    try:
+        before = Snapshot.take()
+        await use()
+        assert [line for line in Snapshot.take().since(before) if "/dev/shm/" in line] == []
+    finally:
+        gc.enable()
