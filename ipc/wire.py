@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +15,15 @@ USER_HEADER_BYTES = 128
 BARE, ARRAY, BYTES, OBJECT = range(4)
 """Kinds: no payload · one array · bytes · a pickle (protocol 5) with its buffers out of band."""
 
-HEADER = struct.Struct("<QqIIHBBQQIB3x8s8Q")
-"""seq, number, session, index, ticket, kind, flags, nbytes, offset, tail, ndim, dtype, shape[8].
+HEADER = struct.Struct("<QqIIHB5x96s")
+"""seq, number, session, index, ticket, flags, layout. `ticket` is the credit to give back."""
+LAYOUT = struct.Struct("<BB2xIQQ8s8Q")
+"""kind, ndim, tail, nbytes, offset, dtype, shape[8]: what frames of one shape have in common, so made and read once.
 
 ARRAY: the array starts `offset` bytes into the payload. OBJECT: the buffer table and the pickle are the `tail` bytes
-from `offset`. `nbytes` is the payload in use. `dtype` is numpy's `dtype.str`, padded with NULs. `ticket` is the credit
-to give back.
+from `offset`. `nbytes` is the payload in use. `dtype` is numpy's `dtype.str`, padded with NULs.
 """
-assert HEADER.size <= USER_HEADER_BYTES
+assert HEADER.size == USER_HEADER_BYTES
 
 NO_DTYPE = bytes(8)
 NO_SHAPE = (0,) * MAX_DIMS
@@ -54,6 +57,69 @@ def dtype_of(name: bytes) -> np.dtype[np.generic]:
     if dtype is None:
         dtype = _dtypes[name] = np.dtype(name.rstrip(b"\0").decode())
     return dtype
+
+
+class Layout(NamedTuple):
+    """LAYOUT, read."""
+
+    kind: int
+    nbytes: int
+    offset: int
+    tail: int
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    elements: int
+
+
+_MOST_REMEMBERED = 1024
+_array_layouts: dict[tuple[tuple[int, ...], np.dtype[np.generic], int], tuple[bytes, int] | None] = {}
+_read_layouts: dict[bytes, Layout] = {}
+
+
+def array_layout(shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: int = 0) -> tuple[bytes, int] | None:
+    """(layout, bytes in use) of an array that starts at `offset`; None if its dtype or shape does not fit the header.
+
+    Raises ValueError for a negative dimension.
+    """
+    key = (shape, dtype, offset)
+    try:
+        return _array_layouts[key]
+    except KeyError:
+        pass
+    if min(shape, default=0) < 0:
+        raise ValueError(f"negative dimensions are not allowed: {shape}")
+    name = dtype_name(dtype)
+    found = None
+    if name is not None and len(shape) <= MAX_DIMS:
+        nbytes = offset + dtype.itemsize * math.prod(shape)
+        found = LAYOUT.pack(ARRAY, len(shape), 0, nbytes, offset, name, *padded_shape(shape)), nbytes
+    if len(_array_layouts) >= _MOST_REMEMBERED:
+        _array_layouts.clear()
+    _array_layouts[key] = found
+    return found
+
+
+def layout_of(kind: int, nbytes: int, offset: int = 0, tail: int = 0) -> bytes:
+    """The layout of a frame that is no array."""
+    return LAYOUT.pack(kind, 0, tail, nbytes, offset, NO_DTYPE, *NO_SHAPE)
+
+
+def read_layout(data: bytes) -> Layout:
+    """Inverse of both. Remembers arrays; of other kinds every frame may have another size."""
+    found = _read_layouts.get(data)
+    if found is None:
+        kind, ndim, tail, nbytes, offset, name, *dims = LAYOUT.unpack(data)
+        shape = tuple(dims[:ndim])
+        dtype = dtype_of(name) if kind == ARRAY else _NOTHING
+        found = Layout(kind, nbytes, offset, tail, dtype, shape, math.prod(shape))
+        if kind == ARRAY:
+            if len(_read_layouts) >= _MOST_REMEMBERED:
+                _read_layouts.clear()
+            _read_layouts[data] = found
+    return found
+
+
+_NOTHING = np.dtype(np.uint8)
 
 
 class Block(ctypes.Structure):

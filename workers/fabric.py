@@ -77,7 +77,7 @@ class Fabric:
     def open_channels(self, shm_prefix: str, iox_root: str) -> None:
         """Create every shared channel, and the local ones. Workers may open theirs only after this."""
         from remotemedia.ipc.participant import Participant
-        from remotemedia.ipc.shm_channel import free_shared_memory
+        from remotemedia.ipc.shm_memory import free_shared_memory
 
         shared = sum(route.shared is not None for route in self._plan.routes.values())
         need, free = least_bytes(self._config, shared), free_shared_memory()
@@ -92,7 +92,7 @@ class Fabric:
             self._senders[producer] = self._make_sender(producer)
 
     def _make_sender(self, producer: int) -> Sender:
-        from remotemedia.ipc.shm_channel import ShmSender
+        from remotemedia.ipc.shm_sender import ShmSender
 
         route = self._plan.routes[producer]
         assert self._participant is not None
@@ -125,7 +125,7 @@ class Fabric:
         return Inbox([self._receiver(producer, stage) for producer in self._plan.producers_of(stage)])
 
     def _receiver(self, producer: int, consumer: int) -> Receiver:
-        from remotemedia.ipc.shm_channel import ShmReceiver
+        from remotemedia.ipc.shm_receiver import ShmReceiver
 
         route = self._plan.routes[producer]
         if consumer in route.local_consumers:

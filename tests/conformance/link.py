@@ -18,7 +18,9 @@ from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell, new_doorbell_fd
 from remotemedia.ipc.ledger import Ledger, LedgerLayout
 from remotemedia.ipc.local_channel import LocalSender
 from remotemedia.ipc.participant import Participant
-from remotemedia.ipc.shm_channel import ChannelSpec, ShmReceiver, ShmSender
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.ipc.shm_receiver import ShmReceiver
+from remotemedia.ipc.shm_sender import ShmSender
 
 SHM = Path("/dev/shm")
 _numbers = itertools.count()

@@ -17,7 +17,9 @@ from remotemedia.ipc.channel import END, LAST, MARK, Frame, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, Doorbell, OwnDoorbell
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import Participant
-from remotemedia.ipc.shm_channel import ChannelSpec, ShmReceiver, ShmSender
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.ipc.shm_receiver import ShmReceiver
+from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.child.drive import BlockingWaiter, drive
 from tests.conformance.link import root_of
 

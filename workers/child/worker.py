@@ -33,7 +33,8 @@ from remotemedia.ipc.messages import (
     Welcome,
 )
 from remotemedia.ipc.participant import Participant
-from remotemedia.ipc.shm_channel import ShmReceiver, ShmSender
+from remotemedia.ipc.shm_receiver import ShmReceiver
+from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BellSpec, BootSpec, parse_boot
 from remotemedia.workers.child import parent_watch

@@ -1,0 +1,124 @@
+"""The receiving end of the shared-memory channel: receive, borrow, release (see remotemedia.ipc.shm_channel)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from remotemedia.core.exceptions import ChannelError
+from remotemedia.ipc import codec
+from remotemedia.ipc.channel import MARK, Frame
+from remotemedia.ipc.doorbell import CREDIT, Doorbell
+from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.ipc.shm_memory import Header, Memory
+from remotemedia.ipc.wire import ARRAY, BARE, BYTES, HEADER, Layout, read_layout
+
+_from_buffer: Any = np.frombuffer
+_unpack_header = HEADER.unpack_from
+
+
+class Lease(Memory):  # type: ignore[valid-type,misc]
+    """A borrowed sample: the base of every array made from it. The last of them gives the ticket back, in whatever
+    thread.
+    """
+
+    __slots__ = ("receiver", "sample", "sequence", "ticket")
+
+    receiver: ShmReceiver
+    sample: Any
+    sequence: int
+    ticket: int
+
+    def __del__(self) -> None:
+        receiver = self.receiver
+        receiver._held.pop(self.ticket, None)  # before the ticket: it may be back with another frame at once
+        receiver._lane[self.ticket] = self.sequence
+        self.sample = None  # after the ticket: this drop is the fence between writing it and reading the sender's word
+        receiver._sender_bell.ring_for(CREDIT)
+
+
+class ShmReceiver:
+    """One receiving end (see remotemedia.ipc.channel.Receiver). Belongs to one thread; frames may be dropped in any."""
+
+    def __init__(
+        self, participant: Participant, spec: ChannelSpec, lane: int, ledger: Ledger, sender_bell: Doorbell
+    ) -> None:
+        config = spec.config
+        self.name = spec.name
+        self.copies = 0
+        self.bytes_copied = 0
+        self._lane = ledger.region(spec.lanes[lane], config.queue_frames)
+        self._sender_bell = sender_bell
+        self._sequence = 0
+        self._held: dict[int, int] = {}  # ticket → bytes of the frames that somebody still holds
+        self._most_held = spec.share_frames()
+        self._most_held_bytes = spec.share_bytes()
+        self._port = participant.subscriber(spec.open(participant), queue_frames=config.queue_frames)
+        self._receive = self._port.receive
+        self._port.has_samples()  # connects to the sender if it is there already
+
+    def receive(self) -> Frame | None:
+        sample = self._receive()
+        if sample is None:
+            return None
+        sequence, number, session, index, ticket, flags, data = _unpack_header(
+            Header.from_address(sample.user_header_ptr)
+        )
+        lease: Any = Lease.from_address(sample.payload_ptr)
+        lease.sample, lease.receiver, lease.ticket, lease.sequence = sample, self, ticket, sequence
+        if sequence != self._sequence + 1:
+            raise ChannelError(self.name, f"frame {sequence} came after frame {self._sequence}: frames were lost")
+        self._sequence = sequence
+        layout = read_layout(data)
+        nbytes = layout.nbytes
+        copy = bool(self._held) and nbytes > 0 and self._holds_too_much(nbytes)
+        self._held[ticket] = nbytes
+        frame = Frame()
+        frame.number, frame.index, frame.session, frame.flags, frame.nbytes = number, index, session, flags, nbytes
+        frame.lease = lease
+        frame.value = self._array(lease, layout, copy) if layout.kind == ARRAY else self._other(lease, layout, copy)
+        return frame
+
+    def _array(self, lease: Lease, layout: Layout, copy: bool) -> npt.NDArray[Any]:
+        """A read-only view of the frame.
+
+        By `frombuffer`, because its arrays lean on the read-only memoryview: `numpy.ndarray(buffer=)` looks through
+        that to the lease, and then `setflags(write=True)` succeeds, and writing is a segmentation fault.
+        """
+        memory = memoryview(lease).toreadonly()
+        array: npt.NDArray[Any] = _from_buffer(memory, layout.dtype, layout.elements, layout.offset)
+        if len(layout.shape) != 1:
+            array = array.reshape(layout.shape)
+        if copy:
+            array = array.copy()
+            array.flags.writeable = False  # like the views: no node may depend on which of them it gets
+            self._count_copy(layout.nbytes)
+        return array
+
+    def _other(self, lease: Lease, layout: Layout, copy: bool) -> Any:
+        if layout.kind == BARE:
+            return MARK
+        memory = memoryview(lease).cast("B").toreadonly()
+        if layout.kind == BYTES:
+            self._count_copy(layout.nbytes)
+            return bytes(memory[: layout.nbytes])
+        if copy:
+            memory = memoryview(bytes(memory[: layout.nbytes]))
+            self._count_copy(layout.nbytes)
+        return codec.read(memory, layout.offset, layout.tail)
+
+    def _holds_too_much(self, nbytes: int) -> bool:
+        """Whether a view of one more frame could leave the sender without credit: then it gets copied instead."""
+        held = self._held
+        return len(held) >= self._most_held or sum(list(held.values())) + nbytes > self._most_held_bytes
+
+    def _count_copy(self, nbytes: int) -> None:
+        self.copies += 1
+        self.bytes_copied += nbytes
+
+    def close(self) -> None:
+        """Nothing to do: the port lives in the participant, and views of it may still live."""

@@ -1,0 +1,317 @@
+"""The sending end of the shared-memory channel: loan, pack, send (see remotemedia.ipc.shm_channel for the whole)."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections import deque
+from collections.abc import Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from remotemedia.core.exceptions import ChannelBroken, ChannelError, FrameTooLarge, SharedMemoryExhausted
+from remotemedia.core.frames import MediaFrame
+from remotemedia.ipc import codec
+from remotemedia.ipc.channel import MARK, Stamp
+from remotemedia.ipc.doorbell import DATA, Doorbell
+from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.participant import LoanError, Participant, max_open_slots, slots_of_sender
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.ipc.shm_memory import Header, Memory, address_of, array_at, free_shared_memory, populate
+from remotemedia.ipc.wire import BARE, BLOCK_BYTES, BYTES, HEADER, OBJECT, array_layout, blocks, layout_of
+
+_TAIL_ROOM = 1024
+"""Bytes kept free behind an array from `empty()`, so that a typed frame around it needs no copy."""
+
+_BARE = layout_of(BARE, 0)
+_pack_header = HEADER.pack_into
+
+
+def _references_of_sole_owner() -> int:
+    """What `pack` counts for an object that only its caller holds, in one local variable, on this interpreter."""
+
+    def pack(value: Any) -> int:
+        return getrefcount(value)
+
+    mine = object()
+    return pack(mine)
+
+
+_UNSHARED = _references_of_sole_owner()
+"""More references than this: a node still holds what it returned, and may read or write it later."""
+
+
+class Slot(Memory):  # type: ignore[valid-type,misc]
+    """A loaned slot: owns the loan, and is the base of the array that lies in it. The loan goes back with the last
+    view.
+    """
+
+    __slots__ = ("room", "sample", "sender")
+
+    sample: Any
+    sender: ShmSender | None
+    room: int
+
+    def __del__(self) -> None:
+        if self.sender is not None:
+            self.sender._open_slots.discard(id(self))
+
+
+class ShmParcel:
+    """A slot that is ready to be sent."""
+
+    __slots__ = ("layout", "nbytes", "sample")
+
+    def __init__(self, sample: Any, layout: bytes, nbytes: int) -> None:
+        self.sample, self.layout, self.nbytes = sample, layout, nbytes
+
+
+class ShmSender:
+    """The sending end (see remotemedia.ipc.channel.Sender). Belongs to one thread; arrays of `empty` may die in any."""
+
+    def __init__(
+        self, participant: Participant, spec: ChannelSpec, ledger: Ledger, receivers: Sequence[Doorbell]
+    ) -> None:
+        """`receivers`: the doorbell of each lane's process, in the order of the lanes."""
+        config = spec.config
+        self.name = spec.name
+        self.copies = 0
+        self.bytes_copied = 0
+        self._config = config
+        self._lanes = [ledger.region(offset, config.queue_frames) for offset in spec.lanes]
+        self._bells = list(dict.fromkeys(receivers))
+        self._receivers = spec.receivers
+        self._sequence = 0
+        self._free = list(range(config.queue_frames - 1, -1, -1))
+        self._in_flight: deque[tuple[int, int, int]] = deque()  # (sequence, ticket, nbytes)
+        self._bytes_in_flight = 0
+        self._large = spec.share_bytes()
+        self._large_in_flight = 0
+        self._large_bytes_in_flight = 0
+        self._open_slots: set[int] = set()
+        self._slot_blocks = blocks(config.slot_bytes)
+        self._backed: dict[int, int] = {}  # address of a slot → blocks of it that have memory behind them
+        self._port = participant.publisher(
+            spec.open(participant),
+            slot_blocks=self._slot_blocks,
+            queue_frames=config.queue_frames,
+            receivers=spec.receivers,
+        )
+        self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
+        first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
+        self._slot_overhead = second.payload_ptr - first.payload_ptr - self._slot_blocks * BLOCK_BYTES
+        self._slots = slots_of_sender(config.queue_frames, spec.receivers)
+
+    # -- loan ----------------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        layout = array_layout(shape, dtype)
+        if layout is None or len(self._open_slots) >= max_open_slots:
+            return np.empty(shape, dtype)
+        nbytes = layout[1]
+        room = max(nbytes, min(nbytes + _TAIL_ROOM, self._config.max_frame_bytes))
+        slot: Any = Slot.from_address((sample := self._loan(room)).payload_ptr)
+        slot.sample, slot.sender, slot.room = sample, self, room
+        self._open_slots.add(id(slot))
+        return np.ndarray(shape, dtype, slot)
+
+    def _loan(self, nbytes: int) -> Any:
+        """A free slot of at least `nbytes`, with memory behind it. Raises FrameTooLarge, SharedMemoryExhausted."""
+        count = -(-nbytes // BLOCK_BYTES) or 1
+        if count > self._slot_blocks:
+            self._grow(nbytes, count)
+        try:
+            sample = self._loan_slot(count)
+        except LoanError as error:
+            raise ChannelError(self.name, f"no free slot for {nbytes} bytes: {error}") from error
+        address = sample.payload_ptr
+        if self._backed.get(address, 0) < count:
+            self._back(address, count)
+        return sample
+
+    def _grow(self, nbytes: int, count: int) -> None:
+        """Before iceoryx2 makes a larger segment (its slots the next power of two): is that allowed, is there room?"""
+        if nbytes > self._config.max_frame_bytes:
+            raise FrameTooLarge(self.name, nbytes, self._config.max_frame_bytes)
+        need = 2 * count * BLOCK_BYTES + self._slots * mmap.PAGESIZE  # two such frames, and a header for each slot
+        free = free_shared_memory()
+        if need > free:
+            raise SharedMemoryExhausted(self.name, need, free)
+        self._slot_blocks = 1 << (count - 1).bit_length()
+        self._backed.clear()
+
+    def _back(self, address: int, count: int) -> None:
+        """Put memory behind a slot that is used for the first time: a full /dev/shm must be an error, not a SIGBUS.
+
+        In a new segment the headers of all slots come first, because iceoryx2 writes them when it gives out the slot.
+        """
+        if not self._backed:
+            stride = self._slot_blocks * BLOCK_BYTES + self._slot_overhead
+            for slot in range(self._slots):
+                populate(self.name, address + slot * stride - self._slot_overhead, self._slot_overhead)
+        populate(self.name, address, count * BLOCK_BYTES)
+        self._backed[address] = count
+
+    # -- pack ----------------------------------------------------------------------------------------------------------
+
+    def pack(self, value: Any) -> ShmParcel:
+        unshared = getrefcount(value) <= _UNSHARED
+        kind = value.__class__
+        if kind is np.ndarray:
+            layout = array_layout(value.shape, value.dtype)
+            if layout is not None:
+                return self._pack_array(value, layout, unshared)
+        elif value is MARK:
+            return ShmParcel(self._loan(0), _BARE, 0)
+        elif kind is bytes:
+            return self._pack_bytes(value)
+        elif unshared and isinstance(value, MediaFrame):
+            return self._pack_media_frame(value)
+        return self._pack_object(codec.pickled(value))
+
+    def _pack_array(self, array: npt.NDArray[Any], layout: tuple[bytes, int], unshared: bool) -> ShmParcel:
+        if unshared and array.base is not None:
+            slot = self._slot_under(array)
+            if slot is not None:
+                if array.base is not slot:  # a view: it may start anywhere
+                    offset = address_of(array) - ctypes.addressof(slot)
+                    layout = array_layout(array.shape, array.dtype, offset) or layout
+                return ShmParcel(self._take(slot), *layout)
+        nbytes = layout[1]
+        sample = self._loan(nbytes)
+        np.copyto(array_at(sample.payload_ptr, array.shape, array.dtype), array)
+        self.copies += 1
+        self.bytes_copied += nbytes
+        return ShmParcel(sample, *layout)
+
+    def _slot_under(self, array: npt.NDArray[Any]) -> Slot | None:
+        """The open slot of ours that `array` lies in contiguously, if nobody but `array` can reach it any more."""
+        root = array.base
+        if root.__class__ is np.ndarray:  # a view of the array that empty() gave
+            if getrefcount(root) > _UNSHARED:
+                return None
+            slot = root.base
+        else:
+            slot = root
+            del root
+        if slot.__class__ is not Slot or slot.sender is not self or not array.flags.c_contiguous:
+            return None
+        return slot
+
+    def _take(self, slot: Slot) -> Any:
+        """The loan out of the slot: it is the parcel's now."""
+        sample, slot.sample, slot.sender = slot.sample, None, None
+        self._open_slots.discard(id(slot))
+        return sample
+
+    def _pack_bytes(self, value: bytes) -> ShmParcel:
+        sample = self._loan(len(value))
+        ctypes.memmove(sample.payload_ptr, value, len(value))
+        self.copies += 1
+        self.bytes_copied += len(value)
+        return ShmParcel(sample, layout_of(BYTES, len(value)), len(value))
+
+    def _pack_media_frame(self, frame: MediaFrame) -> ShmParcel:
+        """A typed frame: if its array lies in a slot, the rest is written behind it."""
+        array = frame.array
+        slot = None
+        if array.__class__ is np.ndarray and array.base is not None and getrefcount(array) <= _UNSHARED:
+            slot = self._slot_under(array)
+        parts = codec.pickled(frame)
+        if slot is None or len(parts.buffers) != 1:
+            return self._pack_object(parts)
+        offset = address_of(array) - ctypes.addressof(slot)
+        tail_at = codec.place([array.nbytes], offset)[1]
+        nbytes = tail_at + codec.tail_size(parts)
+        if nbytes > slot.room:
+            return self._pack_object(parts)
+        codec.write_tail(memoryview(slot).cast("B"), tail_at, parts, [offset])
+        return ShmParcel(self._take(slot), layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
+
+    def _pack_object(self, parts: codec.Pickled) -> ShmParcel:
+        offsets, tail_at = codec.place([buffer.nbytes for buffer in parts.buffers])
+        nbytes = tail_at + codec.tail_size(parts)
+        sample = self._loan(nbytes)
+        memory = memoryview(Memory.from_address(sample.payload_ptr)).cast("B")
+        for offset, buffer in zip(offsets, parts.buffers, strict=True):
+            memory[offset : offset + buffer.nbytes] = buffer
+            self.copies += 1
+            self.bytes_copied += buffer.nbytes
+        codec.write_tail(memory, tail_at, parts, offsets)
+        return ShmParcel(sample, layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
+
+    # -- send ----------------------------------------------------------------------------------------------------------
+
+    def has_credit(self, nbytes: int) -> bool:
+        if self._fits(nbytes):
+            return True
+        self._collect()
+        return self._fits(nbytes)
+
+    def _fits(self, nbytes: int) -> bool:
+        """Whether there is a ticket and room in the window.
+
+        Each receiver may hold for ever one large frame, or several small ones within its share. What is left must still
+        let every frame pass: so one more large frame than there are receivers is always allowed, and the large ones do
+        not count against the small.
+        """
+        if not self._free:
+            return False
+        window = self._config.window_bytes
+        if self._bytes_in_flight + nbytes <= window:
+            return True
+        if nbytes > self._large:
+            return self._large_in_flight <= self._receivers
+        return self._bytes_in_flight - self._large_bytes_in_flight + nbytes <= window
+
+    def _collect(self) -> None:
+        """Take back the tickets of all released frames: usually the oldest ones, seldom some in the middle."""
+        in_flight, lanes = self._in_flight, self._lanes
+        for _ in range(len(in_flight)):
+            sequence, ticket, nbytes = entry = in_flight.popleft()
+            for lane in lanes:
+                if lane[ticket] != sequence:
+                    in_flight.append(entry)
+                    break
+            else:
+                self._free.append(ticket)
+                self._account(-1, -nbytes, large=nbytes > self._large)
+
+    def _account(self, frames: int, nbytes: int, *, large: bool) -> None:
+        self._bytes_in_flight += nbytes
+        if large:
+            self._large_in_flight += frames
+            self._large_bytes_in_flight += nbytes
+
+    def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
+        sample, nbytes = parcel.sample, parcel.nbytes
+        ticket = self._free.pop()
+        self._sequence = sequence = self._sequence + 1
+        _pack_header(
+            Header.from_address(sample.user_header_ptr),
+            0,
+            sequence,
+            stamp.number,
+            stamp.session,
+            stamp.index,
+            ticket,
+            stamp.flags,
+            parcel.layout,
+        )
+        self._in_flight.append((sequence, ticket, nbytes))
+        self._account(1, nbytes, large=nbytes > self._large)
+        reached = getattr(sample, "__assume_init")().send()
+        for bell in self._bells:
+            bell.ring_for(DATA)
+        if reached != self._receivers:
+            raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
+
+    def unreleased(self) -> int:
+        self._collect()
+        return len(self._in_flight)
+
+    def close(self) -> None:
+        """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""
