@@ -75,7 +75,7 @@ class ShmReceiver:
         self._sequence = sequence
         layout = read_layout(data)
         nbytes = layout.nbytes
-        copy = bool(self._held) and nbytes > 0 and self._holds_too_much(nbytes)
+        copy = self._holds_too_much(nbytes) and layout.kind != BARE
         self._held[ticket] = nbytes
         frame = Frame()
         frame.number, frame.index, frame.session, frame.flags, frame.nbytes = number, index, session, flags, nbytes
@@ -114,7 +114,9 @@ class ShmReceiver:
     def _holds_too_much(self, nbytes: int) -> bool:
         """Whether a view of one more frame could leave the sender without credit: then it gets copied instead."""
         held = self._held
-        return len(held) >= self._most_held or sum(list(held.values())) + nbytes > self._most_held_bytes
+        if len(held) >= self._most_held:
+            return True
+        return bool(held) and sum(list(held.values())) + nbytes > self._most_held_bytes
 
     def _count_copy(self, nbytes: int) -> None:
         self.copies += 1
