@@ -28,6 +28,9 @@ _TOP_UP_S = 0.0005
 _MOST_UNREAD = 64
 """Outputs of a stream that may be queued unread because others need the room."""
 
+_MOST_PACKED = 4
+"""Streams whose next input may wait in a slot; a sender has few slots for frames that are not sent."""
+
 
 class Output(NamedTuple):
     """One output of a stream, and the number of the input it was made from (what `flush` gave: the number after the
@@ -64,9 +67,10 @@ class _Call:
 class _Stream:
     """One `stream()`: a queue of outputs, and a sleeping place for its consumer."""
 
-    __slots__ = ("abandoned", "error", "finished", "results", "sent", "waiter")
+    __slots__ = ("abandoned", "error", "feed", "finished", "results", "sent", "waiter")
 
     def __init__(self) -> None:
+        self.feed: _Feed | None = None
         self.sent = 0
         self.results: deque[Output] = deque()
         self.finished = False
@@ -187,17 +191,18 @@ class Exchange:
             if self._source_run is not None:
                 raise PipelineError("the pipeline's own sources run already, or their stream was left before its end")
             self._source_run = stream
-            feed = _Feed(self, iter(()), stream, first_flags=LAST | START)
+            feed = stream.feed = _Feed(self, iter(()), stream, first_flags=LAST | START)
         elif isinstance(source, AsyncIterable):
             feeder = self._loop.create_task(self._feed_from(source, stream))
         else:
-            feed = _Feed(self, iter((None,) if source is None else source), stream)
+            feed = stream.feed = _Feed(self, iter((None,) if source is None else source), stream)
         self._streams.append(stream)
         try:
             async for output in self._outputs(stream, feed):
                 yield Output(output.number, owned(output.value)) if copy else output
         finally:
             stream.abandoned = True
+            stream.feed = None
             self._streams.remove(stream)
             if self._source_run is stream and stream.finished:
                 self._source_run = None
@@ -240,6 +245,11 @@ class Exchange:
             await stream.waiter
         finally:
             stream.waiter = None
+
+    def spare_slot(self, feed: _Feed) -> None:
+        """The item of `feed` has to wait: if too many do, it gives its slot back and is packed again later."""
+        if sum(stream.feed is not None and stream.feed.parcel is not None for stream in self._streams) > _MOST_PACKED:
+            feed.parcel = None
 
     # -- taking outputs ------------------------------------------------------------------------------------------------
 
@@ -314,39 +324,61 @@ class _Feed:
 
     def __init__(self, exchange: Exchange, items: Iterator[Any], stream: _Stream, first_flags: int = 0) -> None:
         self._exchange, self._items, self._stream = exchange, items, stream
-        self._parcel: Any = None
+        self._item: Any = None
         self._flags = 0
+        self._waits = False
+        """Whether `_item` is still to be sent."""
+        self._nbytes = 0
+        self.parcel: Any = None
+        """The item in its slot, if it has one already."""
         self._exhausted = False
         if first_flags:
-            self._parcel, self._flags = exchange._feed.pack(MARK), first_flags
+            self._next(MARK, first_flags)
             self._exhausted = True
 
     def may_go_on(self) -> bool:
         """Whether the next frame, which waits for credit, has it now."""
-        return self._parcel is not None and self._exchange._may_send(self._parcel.nbytes)
+        return self._waits and self._may_send()
+
+    def _may_send(self) -> bool:
+        exchange = self._exchange
+        return not exchange._lock.locked() and exchange._may_send(self._nbytes)
 
     def top_up(self) -> bool:
         """Send as much as there is credit for; True when everything, the end mark included, is sent."""
         exchange = self._exchange
         until = monotonic() + _TOP_UP_S
         while True:
-            if self._parcel is None:
-                self._pack_next()
-            if exchange._lock.locked() or not exchange._may_send(self._parcel.nbytes):
+            if not self._waits:
+                self._next_item()
+            if not self._may_send():
+                exchange.spare_slot(self)
                 return False
-            exchange._send(self._parcel, self._flags, self._stream)
-            self._parcel = None
+            if self.parcel is None:
+                self._pack()
+            exchange._send(self.parcel, self._flags, self._stream)
+            self.parcel = self._item = None
+            self._waits = False
             if self._exhausted:
                 return True
             if monotonic() > until and (self._stream.results or exchange._take_one()):
                 return False  # a slow source must not hold back outputs that are there
 
-    def _pack_next(self) -> None:
+    def _next_item(self) -> None:
         for item in self._items:
-            self._parcel, self._flags = self._exchange._feed.pack(item), LAST
+            self._next(item, LAST)
             return
         self._exhausted = True
-        self._parcel, self._flags = self._exchange._feed.pack(MARK), LAST | END
+        self._next(MARK, LAST | END)
+
+    def _next(self, item: Any, flags: int) -> None:
+        self._item, self._flags = item, flags
+        self._pack()
+        self._waits = True
+
+    def _pack(self) -> None:
+        self.parcel = self._exchange._feed.pack(self._item)
+        self._nbytes = self.parcel.nbytes
 
 
 def owned(value: Any, copies: Callable[[np.ndarray[Any, Any]], Any] = np.array) -> Any:
