@@ -51,8 +51,8 @@ def refuse_deep_nesting() -> None:
     """
     if int(os.environ.get(_DEPTH, "0")) >= _MAX_DEPTH:
         raise ConfigurationError(
-            f"nesting limit: this process is a worker in a pool of a pool's worker, {_MAX_DEPTH} levels deep, and would "
-            "start another pool. Does a module start it while it is imported? Then put that under "
+            f"nesting limit: this process is a worker of a pool in a worker, {_MAX_DEPTH} levels deep, and would start "
+            "another pool. Does a module start it while it is imported? Then put that under "
             '`if __name__ == "__main__":` or into a function'
         )
 
