@@ -75,8 +75,9 @@ class PoolConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     in_flight_frames: int = 64
     """Most inputs under way from end to end: accepted, and their last output not yet taken."""
-    in_flight_bytes: int = 8 * MIB
-    """Most bytes of inputs under way; one frame per stage and one more are always let in, whatever their size."""
+    in_flight_bytes: int = 4 * MIB
+    """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there
+    are processors) is always let in, whatever its size."""
     runtime_dir: str | None = None
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None

@@ -21,7 +21,7 @@ class Window:
     __slots__ = ("_always", "_frames", "_most_bytes", "_most_frames", "bytes", "frames")
 
     def __init__(self, *, most_frames: int, most_bytes: int, always: int) -> None:
-        """`always`: how many frames are let in whatever their size, so that every stage can be at work."""
+        """`always`: how many frames are let in whatever their size, so that the processors are all at work."""
         self._most_frames, self._most_bytes, self._always = most_frames, most_bytes, always
         self.frames = 0
         self.bytes = 0

@@ -162,7 +162,7 @@ class WorkerPool:
         window = Window(
             most_frames=self._config.in_flight_frames,
             most_bytes=self._config.in_flight_bytes,
-            always=len(plan.graph.nodes) + 1,
+            always=min(len(plan.graph.nodes), len(os.sched_getaffinity(0))) + 1,
         )
         fabric = parts.fabric
         self._exchange = Exchange(fabric.sender(FEED), fabric.inbox(plan.collect), fabric.bell, window)
