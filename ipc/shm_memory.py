@@ -39,11 +39,13 @@ def free_shared_memory() -> int:
     return facts.f_bavail * facts.f_frsize
 
 
-def populate(channel: str, address: int, nbytes: int) -> None:
-    """Put memory behind a mapped range. Raises SharedMemoryExhausted where a write would be a SIGBUS."""
+def populate(channel: str, address: int, nbytes: int) -> bool:
+    """Put memory behind a range; False if it is not mapped. Raises SharedMemoryExhausted: a write would be a SIGBUS."""
     start = address & -mmap.PAGESIZE
     length = address + nbytes - start
     if _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), ctypes.c_int(_MADV_POPULATE_WRITE)) == 0:
-        return
-    if ctypes.get_errno() != errno.EINVAL:  # before Linux 5.14, memory comes at the first touch
+        return True
+    code = ctypes.get_errno()
+    if code not in {errno.EINVAL, errno.ENOMEM}:  # EINVAL: before Linux 5.14, memory comes at the first touch
         raise SharedMemoryExhausted(channel, nbytes, free_shared_memory())
+    return code != errno.ENOMEM

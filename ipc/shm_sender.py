@@ -102,7 +102,8 @@ class ShmSender:
         )
         self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
-        self._slot_overhead = second.payload_ptr - first.payload_ptr - self._slot_blocks * BLOCK_BYTES
+        self._stride = second.payload_ptr - first.payload_ptr
+        self._slot_overhead = self._stride - self._slot_blocks * BLOCK_BYTES
         self._slots = slots_of_sender(config.queue_frames, spec.receivers)
 
     # -- loan ----------------------------------------------------------------------------------------------------------
@@ -133,14 +134,18 @@ class ShmSender:
         return sample
 
     def _grow(self, nbytes: int, count: int) -> None:
-        """Before iceoryx2 makes a larger segment (its slots the next power of two): is that allowed, is there room?"""
+        """Before iceoryx2 makes a larger segment: is that allowed, is there room?
+
+        Its slots, their headers included, are then the next power of two.
+        """
         if nbytes > self._config.max_frame_bytes:
             raise FrameTooLarge(self.name, nbytes, self._config.max_frame_bytes)
         need = 2 * count * BLOCK_BYTES + self._slots * mmap.PAGESIZE  # two such frames, and a header for each slot
         free = free_shared_memory()
         if need > free:
             raise SharedMemoryExhausted(self.name, need, free)
-        self._slot_blocks = 1 << (count - 1).bit_length()
+        self._stride = 1 << (count * BLOCK_BYTES + self._slot_overhead - 1).bit_length()
+        self._slot_blocks = (self._stride - self._slot_overhead) // BLOCK_BYTES
         self._backed.clear()
 
     def _back(self, address: int, count: int) -> None:
@@ -149,9 +154,10 @@ class ShmSender:
         In a new segment the headers of all slots come first, because iceoryx2 writes them when it gives out the slot.
         """
         if not self._backed:
-            stride = self._slot_blocks * BLOCK_BYTES + self._slot_overhead
-            for slot in range(self._slots):
-                populate(self.name, address + slot * stride - self._slot_overhead, self._slot_overhead)
+            for slot in range(self._slots):  # a segment that has grown has fewer
+                header = address + slot * self._stride - self._slot_overhead
+                if not populate(self.name, header, self._slot_overhead):
+                    break
         populate(self.name, address, count * BLOCK_BYTES)
         self._backed[address] = count
 
