@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
@@ -22,7 +21,7 @@ from typing import Protocol, TypeVar
 DATA = 1
 CREDIT = 2
 
-_ALWAYS_RING = platform.machine().lower() not in {"x86_64", "amd64"}
+_ALWAYS_RING = os.uname().machine.lower() not in {"x86_64", "amd64"}
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import iceoryx2 as iox
@@ -83,6 +82,8 @@ class Participant:
 
     def keep_private(self) -> None:
         """Take other users' rights from the one segment that iceoryx2 gives them; for the process that joined first."""
+        from pathlib import Path  # not every worker needs it
+
         for path in Path("/dev/shm").glob(f"{self._prefix}*.global_mgmt"):  # noqa: S108 - POSIX shared memory on Linux
             path.chmod(0o600)
 

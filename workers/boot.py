@@ -13,7 +13,6 @@ import fcntl
 import marshal
 import os
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,16 +23,14 @@ _LENGTH = struct.Struct("<Q")
 _MARSHAL_VERSION = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class BellSpec:
+class BellSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process's doorbell: the inherited eventfd, and its word in the ledger."""
 
     fd: int
     word: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One input of a stage: its lane of a channel, and the doorbell of who sends."""
 
     channel: ChannelSpec
@@ -41,16 +38,14 @@ class InputSpec:
     sender: BellSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputSpec:
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The channel a stage sends into, and the doorbells of its receivers in the order of the lanes."""
 
     channel: ChannelSpec
     receivers: tuple[BellSpec, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class BootSpec:
+class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one generation of one worker."""
 
     node: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import platform
 import signal
 import sys
 import threading
@@ -89,7 +88,7 @@ class Worker:
             Hello(
                 protocol_version=PROTOCOL_VERSION,
                 package_version=__version__,
-                python_version=platform.python_version(),
+                python_version=".".join(map(str, sys.version_info[:3])),
                 pid=os.getpid(),
                 token=self._spec.token,
             )
