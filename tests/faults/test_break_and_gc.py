@@ -33,10 +33,14 @@ async def test_break_out_of_a_stream_and_go_on(outputs: int, place: Place, loop_
 
 async def test_an_exception_in_the_body_comes_out_unchanged(place: Place) -> None:
     error = KeyError("the caller's own")
-    with pytest.raises(KeyError) as caught:
+
+    async def use() -> None:
         async with WorkerPool([Pass()]) as pool, aclosing(pool.stream(itertools.count())) as stream:
             async for _ in stream:
                 raise error
+
+    with pytest.raises(KeyError) as caught:
+        await use()
     assert caught.value is error
     assert caught.value.__cause__ is None
 
@@ -73,7 +77,7 @@ async def test_a_dropped_pool_is_collected_and_leaves_nothing(places: tuple[str,
     pool = WorkerPool(nodes, places=places)
     await pool.start()
     assert await pool.process(1) == 1
-    with pytest.warns(ResourceWarning, match="was never closed"):
+    with pytest.warns(ResourceWarning, match="was never closed"):  # noqa: PT031 - by the one or by the other
         del pool
         gc.collect()
     until(lambda: not place.leftovers(), "nothing left")

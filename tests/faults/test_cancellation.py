@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +73,10 @@ async def cancelled_at(scenario: Callable[[], Coroutine[Any, Any, Any]], at: int
     return task.cancelled()
 
 
+def descriptor_count() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
@@ -82,13 +86,13 @@ async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
 async def test_a_sweep_over_every_await(more: int, place: Place, loop_kind: str) -> None:
     assert not await cancelled_at(everything, 10_000, 0)  # what stays for the life of the process is there after this
     gc.collect()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = descriptor_count()
     at = 1
     while await cancelled_at(everything, at, more):
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
         assert place.leftovers() == [], f"after a cancellation at wait {at}"
         gc.collect()
-        assert len(os.listdir("/proc/self/fd")) == descriptors, f"after a cancellation at wait {at}"
+        assert descriptor_count() == descriptors, f"after a cancellation at wait {at}"
         at += 1
     assert at > FEW_STEPS
 

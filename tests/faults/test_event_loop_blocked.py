@@ -14,7 +14,11 @@ from remotemedia.core.node import Node
 from remotemedia.workers.pool import WorkerPool
 
 BLOCKED_S = 3.0
-HASTY = PoolConfig(timeouts=Timeouts(hello_s=1.5, load_s=1.5, initialize_s=1.5, stop_s=1.5))
+HASTY = PoolConfig(timeouts=Timeouts(hello_s=2.5, load_s=2.5, initialize_s=2.5, stop_s=2.5))
+
+
+def block() -> None:
+    time.sleep(BLOCKED_S)
 
 
 class SlowToStart(Pass):
@@ -40,23 +44,25 @@ async def test_during_the_start_by_another_task(turns: int, place: Place, loop_k
     starting = asyncio.ensure_future(pool.start())
     for _ in range(turns):
         await asyncio.sleep(0.01)
-    time.sleep(BLOCKED_S)
+    block()
     await starting
     assert await pool.process(1) == 1
     await pool.aclose()
 
 
-async def test_while_it_streams_and_while_it_closes(place: Place, loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_while_it_streams_and_while_it_closes(
+    place: Place, loop_kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = WorkerPool(nodes(), config=HASTY)
     await pool.start()
     outputs = []
     async for output in pool.stream(range(100)):
         outputs.append(output)
         if output == 50:
-            time.sleep(BLOCKED_S)
+            block()
     assert outputs == list(range(100))
     closing = asyncio.ensure_future(pool.aclose())
     await asyncio.sleep(0.01)
-    time.sleep(BLOCKED_S)
+    block()
     await closing
     assert "killed" not in caplog.text

@@ -61,7 +61,8 @@ async def dies_early():
 
 async def hangs():
     try:
-        await WorkerPool([Faulty(hang_for_ever, "initialize")], config=PoolConfig(timeouts=Timeouts(initialize_s=0.5))).start()
+        config = PoolConfig(timeouts=Timeouts(initialize_s=0.5))
+        await WorkerPool([Faulty(hang_for_ever, "initialize")], config=config).start()
     except WorkerStartTimeout as error:
         assert "hang_for_ever" in error.stacks
 
@@ -71,7 +72,9 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("host", [REAPS, IGNORES, HANDLES], ids=["waits for any child", "ignores SIGCHLD", "handles it"])
+@pytest.mark.parametrize(
+    "host", [REAPS, IGNORES, HANDLES], ids=["waits for any child", "ignores SIGCHLD", "handles SIGCHLD"]
+)
 def test_children_that_vanish(host: str, place: Place, run_script: RunScript) -> None:
     script = run_script(host + HOST)
     assert script.expect_success() == ["done"]

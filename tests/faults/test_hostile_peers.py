@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import zmq
 from fault_nodes import Pass
-from fault_tools import Place, soon
+from fault_tools import Place, files_of, soon
 
 from remotemedia.core.exceptions import WorkerError
 from remotemedia.ipc import messages as m
@@ -39,7 +39,8 @@ def stranger() -> Iterator[zmq.Socket[bytes]]:
 
 
 def forged() -> list[list[bytes]]:
-    hello = m.Hello(protocol_version=m.PROTOCOL_VERSION, package_version="0", python_version="3", pid=1, token=bytes(32))
+    version = m.PROTOCOL_VERSION
+    hello = m.Hello(protocol_version=version, package_version="0", python_version="3", pid=1, token=bytes(32))
     return [
         [b""],
         [b"garbage"],
@@ -147,13 +148,13 @@ print("refused", refused)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 async def test_another_user_can_neither_connect_nor_look(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="p") as base:
-        os.chmod(base, 0o755)
+        Path(base).chmod(0o755)  # noqa: ASYNC240
         monkeypatch.setenv("REMOTEMEDIA_RUNTIME_DIR", base)
         place = Place(Path(base))
         async with WorkerPool([Pass(), Pass()]) as pool:
             await pool.process(bytes(1_000_000))
             (pool_id,) = place.pool_ids()
-            names = [str(path) for path in Path("/dev/shm").glob(f"rm_{pool_id}_*")]
+            names = [f"/dev/shm/{name}" for name in files_of(pool_id)]
             assert len(names) > 10
             done = await asyncio.to_thread(
                 subprocess.run,

@@ -86,7 +86,9 @@ def test_an_interrupt_during_the_start(phase: str, place: Place, run_script: Run
     place.expect_nothing_left()
 
 
-def test_sigterm_is_the_hosts_business_and_workers_follow_it(place: Place, run_script: RunScript, tmp_path: Path) -> None:
+def test_sigterm_is_the_hosts_business_and_workers_follow_it(
+    place: Place, run_script: RunScript, tmp_path: Path
+) -> None:
     diary = tmp_path / "diary"
     script = run_script(host(f"Diary({str(diary)!r}, 'a')"))
     script.said("loaded")

@@ -76,9 +76,11 @@ async def test_the_node_cannot_be_loaded(position: int, place: Place) -> None:
     assert error.suggestion
 
 
-async def test_its_module_is_missing_in_the_worker(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_module_is_missing_in_the_worker(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = tmp_path / "only_here.py"
-    module.write_text("from remotemedia.core.node import Node\nclass Here(Node):\n    def process(self, data): return data\n")
+    module.write_text("from fault_nodes import Pass\nclass Here(Pass): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here  # type: ignore[import-not-found]
 
@@ -129,7 +131,8 @@ class InitializesHalf(Diary):
 
 
 async def test_two_fail_and_one_is_told(place: Place) -> None:
-    error = await failure([Faulty(value_error, "initialize", name="x"), Pass(), Faulty(value_error, "initialize", name="y")])
+    failing = [Faulty(value_error, "initialize", name=name) for name in "xy"]
+    error = await failure([failing[0], Pass(), failing[1]])
     assert type(error) is NodeInitializeError
     assert error.node in {"x", "y"}
 
@@ -204,7 +207,7 @@ async def test_an_interpreter_that_never_speaks(place: Place, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("action", "how"), [(kill, "SIGKILL"), (segv, "SIGSEGV"), (exit_0, "code 0")], ids=lambda a: getattr(a, "__name__", a)
+    ("action", "how"), [(kill, "SIGKILL"), (segv, "SIGSEGV"), (exit_0, "code 0")], ids=["SIGKILL", "SIGSEGV", "exit"]
 )
 @pytest.mark.parametrize("phase", ["load", "initialize"])
 async def test_death_during_the_start(action: Action, how: str, phase: str, place: Place) -> None:

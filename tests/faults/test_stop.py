@@ -27,7 +27,7 @@ from fault_nodes import (
     kill,
     value_error,
 )
-from fault_tools import Place, is_running, soon, until
+from fault_tools import Place, chain, is_running, soon, until
 
 from remotemedia.config import PoolConfig, Timeouts
 from remotemedia.core.exceptions import RemoteMediaError
@@ -41,7 +41,7 @@ IMPATIENT = PoolConfig(timeouts=Timeouts(stop_s=0.5))
 async def test_a_hang_in_cleanup_is_killed_and_said(
     action: Action, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with WorkerPool([Pass(name="before"), Faulty(action, phase="cleanup"), Pass(name="after")], config=IMPATIENT) as pool:
+    async with WorkerPool(chain(Faulty(action, phase="cleanup"), 1), config=IMPATIENT) as pool:
         assert await pool.process(1) == 1
     assert pool.snapshot().workers[1].state == "exited"
     text = "\n".join(record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
@@ -86,8 +86,8 @@ async def test_a_worker_that_is_stopped_by_a_signal_is_closed_all_the_same(place
 
 @pytest.mark.parametrize("kind", [Faulty, FaultyCoroutine])
 async def test_cleanup_that_raises_is_reported_and_hides_nothing(kind: type[Faulty], place: Place) -> None:
-    pool = WorkerPool([Pass(name="good"), kind(value_error, phase="cleanup"), Faulty(value_error, "cleanup", name="in")],
-                      places=("multiprocess", "multiprocess", "inline"))  # fmt: skip
+    nodes = [Pass(), kind(value_error, phase="cleanup"), Faulty(value_error, "cleanup", name="in")]
+    pool = WorkerPool(nodes, places=("multiprocess", "multiprocess", "inline"))
     async with pool:
         assert await pool.process(1) == 1
     assert sorted(error.node for error in pool.cleanup_errors) == ["faulty", "in"]
@@ -123,8 +123,8 @@ async def test_a_death_in_cleanup(action: Action, place: Place, caplog: pytest.L
 @pytest.mark.parametrize("failing", [False, True])
 async def test_every_node_is_cleaned_up_once(failing: bool, place: Place, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    nodes = [Diary(str(diary), "a"), Diary(str(diary), "b"), Diary(str(diary), "c"), Diary(str(diary), "d")]
-    async with WorkerPool([*nodes, Faulty(value_error)], places=("multiprocess", "inline") * 2 + ("multiprocess",)) as pool:
+    nodes = [*(Diary(str(diary), name) for name in "abcd"), Faulty(value_error)]
+    async with WorkerPool(nodes, places=("multiprocess", "inline") * 2 + ("multiprocess",)) as pool:
         outputs = pool.stream(range(5 if failing else 2))
         with pytest.raises(RemoteMediaError) if failing else nullcontext():
             assert [output async for output in outputs] == [0, 1]
