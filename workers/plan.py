@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from remotemedia.config import ChannelConfig
 from remotemedia.core.calling import takes_input
-from remotemedia.core.exceptions import PipelineError
+from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.graph import Graph
 from remotemedia.ipc.ledger import LedgerLayout
 from remotemedia.ipc.shm_channel import ChannelSpec
@@ -64,10 +64,10 @@ class Plan:
 
 
 def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig) -> Plan:
-    """Lay out the pool for `graph`. Raises PipelineError for a mixture of sources with and without input."""
+    """Lay out the pool for `graph`. Raises ConfigurationError for a mixture of sources with and without input."""
     takers = {takes_input(graph.nodes[i]) for i in graph.sources}
     if len(takers) > 1:
-        raise PipelineError("some first nodes make their frames themselves and others take input: use one kind")
+        raise ConfigurationError("some first nodes make their frames themselves and others take input: use one kind")
     layout = LedgerLayout()
     remote = tuple(place != "inline" for place in places)
     coordinator_bell = layout.region(1)

@@ -93,7 +93,7 @@ class WorkerPool:
     ) -> None:
         """`nodes`: a chain, or a Graph. `places`: "inline" or "multiprocess" for each node, default by their marks.
 
-        Raises ConfigurationError for an empty pipeline, PipelineError for one that cannot run.
+        Raises ConfigurationError for an empty pipeline, and for one that cannot run.
         """
         graph = nodes if isinstance(nodes, Graph) else Graph.chain(list(nodes))
         if not graph.nodes:
@@ -258,7 +258,7 @@ class WorkerPool:
         """
         own_sources = self._plan.has_own_sources
         if own_sources and source is not None:
-            raise PipelineError(
+            raise ConfigurationError(
                 f"the first node {self._plan.graph.ids[self._plan.graph.sources[0]]!r} makes its own frames: "
                 "its process() takes no input"
             )
