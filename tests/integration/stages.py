@@ -1,13 +1,20 @@
-"""Nodes of every behaviour, for random pipelines. In a module of their own, so that a worker can import them quickly.
+"""Nodes of every behaviour. In a module of their own, so that a worker can import them quickly.
 
-Values are whole numbers below 2**31; each node mixes its own number into them, so that a value tells its way.
+In random pipelines values are whole numbers below 2**31; each node mixes its own number into them, so that a value
+tells its way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+
+import numpy as np
 
 from remotemedia.core.node import Node
 
@@ -159,3 +166,110 @@ class AsyncCounter(Mixer):
 
 INNER = (Mixer, AsyncMixer, Sieve, Nothing, Burst, AsyncBurst, Pause, Sum, Delay, Pairs, FirstThree)
 SOURCES = (Counter, AsyncCounter)
+
+
+class Brighten(Node):
+    """An array plus one, written straight into the outgoing slot."""
+
+    def process(self, data: np.ndarray[Any, Any]) -> Any:
+        output = self.empty_like(data)
+        np.add(data, 1, out=output)
+        return output
+
+
+class Hoarder(Node):
+    """Passes every array on, and keeps the first `most` of them for ever."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__("hoarder")
+        self.most = most
+        self.kept: list[tuple[Any, Any]] = []
+
+    def process(self, data: np.ndarray[Any, Any]) -> Any:
+        if len(self.kept) < self.most:
+            self.kept.append((data, data.copy()))
+        return data
+
+    def flush(self) -> Any:
+        """How many of the kept ones still have their content."""
+        return np.array([sum(bool(np.array_equal(view, copy)) for view, copy in self.kept)])
+
+
+class TryToWrite(Node):
+    """What happens when an input is written: the error, and whether setflags undoes that."""
+
+    def process(self, data: np.ndarray[Any, Any]) -> Any:
+        found = []
+        for attempt in (lambda: data.fill(0), lambda: data.setflags(write=True)):
+            try:
+                attempt()
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+
+class Facts(Node):
+    """Where it runs: process, event loop or not, thread."""
+
+    def process(self, _data: Any) -> Any:
+        return {"pid": os.getpid(), "asyncio": "asyncio" in sys.modules, "thread": threading.current_thread().name}
+
+
+class Impatient(Node):
+    """Streaming: says "nothing yet" when an input takes its time, and goes on waiting for it."""
+
+    is_streaming = True
+
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        asked = asyncio.ensure_future(anext(inputs, None))
+        while True:
+            done, _ = await asyncio.wait([asked], timeout=0.001)
+            if not done:
+                yield "nothing yet"
+            elif (value := asked.result()) is None:
+                return
+            else:
+                yield value
+                asked = asyncio.ensure_future(anext(inputs, None))
+
+
+class GivesUp(Node):
+    """Streaming: gives up asking again and again, which must lose nothing."""
+
+    is_streaming = True
+
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        while True:
+            try:
+                async with asyncio.timeout(0.0005):
+                    value = await anext(inputs)
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return
+            yield value
+
+
+class Ticker(Node):
+    """A source that never ends."""
+
+    def process(self) -> Iterator[int]:  # type: ignore[override]
+        value = 0
+        while True:
+            yield value
+            value += 1
+
+
+class Speaker(Node):
+    """Logs, prints and warns what it gets."""
+
+    def process(self, data: str) -> str:
+        self.logger.warning("logged %s", data)
+        logging.getLogger("elsewhere").info("also %s", data)
+        print(f"printed {data}")
+        print(f"complained {data}", file=sys.stderr)
+        try:
+            raise KeyError(data)
+        except KeyError:
+            self.logger.exception("failed %s", data)
+        return data
