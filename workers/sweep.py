@@ -93,7 +93,9 @@ def _marked_dir(marker_fd: int, pool_id: str) -> Path | None:
 
 
 def remove_pool(pool_id: str, path: Path | None) -> SweepReport:
-    """Shared memory goes first, directory and marker last: whoever is killed here leaves a trace for the next sweep."""
+    """Shared memory goes first, directory and marker last: whoever is killed here, or cannot remove all of it (too few
+    file descriptors), leaves a trace for the next sweep.
+    """
     files = size = 0
     marker = marker_path(pool_id)
     for entry in _own_entries(SHM_DIR, f"rm_{pool_id}_*"):
@@ -107,8 +109,13 @@ def remove_pool(pool_id: str, path: Path | None) -> SweepReport:
         _delete(path)
         with suppress(OSError):  # not empty: other pools live there
             path.parent.rmdir()
-    _delete(marker)
+    if not _root_dir(pool_id).exists():
+        _delete(marker)
     return SweepReport(1, files, size)
+
+
+def _root_dir(pool_id: str) -> Path:
+    return SHM_DIR / f"rm_{pool_id}_iox"
 
 
 def _own_entries(directory: Path, pattern: str) -> list[Path]:
