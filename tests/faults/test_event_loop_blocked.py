@@ -38,7 +38,7 @@ async def test_during_the_start_by_an_inline_node(place: Place, loop_kind: str) 
         assert await pool.process(1) == 1
 
 
-@pytest.mark.parametrize("turns", [1, 5, 20])
+@pytest.mark.parametrize("turns", [1, 15])
 async def test_during_the_start_by_another_task(turns: int, place: Place, loop_kind: str) -> None:
     pool = WorkerPool(nodes(), config=HASTY)
     starting = asyncio.ensure_future(pool.start())

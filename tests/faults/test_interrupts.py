@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,8 +66,6 @@ def test_the_second_interrupt_does_not_wait_for_anybody(place: Place, run_script
                 Path({str(hanging)!r}).touch()
                 hang_for_ever()
     """
-    import textwrap
-
     script = run_script(textwrap.dedent(source) + host("HangsInCleanup()", "stop_s=1000.0"))
     script.said("loaded")
     script.interrupt_group()
@@ -99,17 +98,12 @@ def test_sigterm_is_the_hosts_business_and_workers_follow_it(
     sweep_here()
 
 
-def test_a_host_that_turns_sigterm_into_an_exit_stops_gracefully(place: Place, run_script: RunScript) -> None:
-    source = """
-    import signal, sys
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    """
-    import textwrap
-
-    script = run_script(textwrap.dedent(source) + host("Pass(), AsyncPass()"))
+def test_a_host_that_turns_sigterm_into_an_interrupt_stops_gracefully(place: Place, run_script: RunScript) -> None:
+    source = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))\n"
+    script = run_script(source + host("Pass(), AsyncPass()"))
     script.said("loaded")
     script.send(signal.SIGTERM)
-    assert script.wait() == 143
+    assert script.wait() == -signal.SIGINT
     assert script.said("left") == []
     place.expect_nothing_left()
 

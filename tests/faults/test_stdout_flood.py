@@ -41,7 +41,7 @@ def closed_streams() -> None:
 
 
 @pytest.mark.parametrize("action", [many_lines, no_line_end, binary, through_logging, closed_streams])
-@pytest.mark.parametrize("phase", ["process", "initialize", "cleanup"])
+@pytest.mark.parametrize("phase", ["process", "cleanup"])
 async def test_a_flood_costs_no_frame(
     action: Action, phase: str, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
