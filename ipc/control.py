@@ -258,6 +258,7 @@ class ControlClient:
         self._farewell_due = False
         self.dropped_logs = 0
         self._lock = threading.Lock()
+        self._all_sent = threading.Event()
         self._closed = False
         require_free_fds(_CLIENT_FDS)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -279,8 +280,15 @@ class ControlClient:
                 return False
             self._farewell_due = self._farewell_due or isinstance(message, Goodbye)
             self._outgoing.append(data)
+            self._all_sent.clear()
             os.eventfd_write(self._wake_fd, 1)
         return True
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything posted is handed to ZeroMQ, whose own thread sends it even if this process keeps the GIL
+        from now on, or crashes a moment later. False: it took longer. Not to be called from the callbacks.
+        """
+        return os.getpid() == self._pid and self._all_sent.wait(timeout_s)
 
     def flush_and_close(self, timeout_s: float) -> bool:
         """Send what is queued, wait until it is read, close. True: the coordinator has read everything posted.
@@ -344,6 +352,9 @@ class ControlClient:
             except zmq.Again:
                 return
             self._outgoing.popleft()
+        with self._lock:
+            if not self._outgoing:
+                self._all_sent.set()
 
     def _receive(self, socket: zmq.Socket[bytes]) -> None:
         while True:

@@ -41,6 +41,7 @@ from remotemedia.workers.child.drive import BlockingWaiter, drive
 from remotemedia.workers.child.logs import forward_logs
 from remotemedia.workers.stage import Inbox, NodeFailure, Stage, Stopped, cleanup, initialize
 
+_FLUSH_S = 1.0
 _GOODBYE_S = 5.0
 """How long the coordinator may take to read the last message."""
 
@@ -133,6 +134,7 @@ class Worker:
             return None
         node.restart_count = self._spec.generation
         self._client.post(Loaded())
+        self._client.flush(_FLUSH_S)  # initialize() may keep the GIL for long, and its time has begun
         return node
 
     def _run(self, node: Node) -> str | None:
