@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -179,7 +179,7 @@ class Exchange:
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None, *, own_sources: bool = False, copy: bool = False
-    ) -> AsyncIterator[Output]:
+    ) -> AsyncGenerator[Output, None]:
         """All outputs for all items of `source`, in order; with `own_sources` those of the pipeline's own source nodes.
 
         `copy`: give arrays of the caller's own instead of views of shared memory.

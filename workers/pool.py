@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -239,7 +239,7 @@ class WorkerPool:
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """All outputs for all items of `source`, in order, with backpressure; None: what the pipeline's own sources
         make.
 
@@ -252,7 +252,7 @@ class WorkerPool:
 
     def numbered_stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
-    ) -> Any:
+    ) -> AsyncGenerator[Output, None]:
         """Like `stream`, but gives (number of the input, output): what `flush()` gave carries the number after the
         last.
         """
