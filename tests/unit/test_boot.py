@@ -1,0 +1,73 @@
+"""What a worker is told before its first message."""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+import os
+
+import pytest
+
+from remotemedia.config import ChannelConfig
+from remotemedia.ipc.ledger import LedgerLayout
+from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.workers.boot import BellSpec, BootSpec, InputSpec, OutputSpec, parse_boot, write_boot_fd
+
+
+def spec(**changes: object) -> BootSpec:
+    facts: dict[str, object] = {
+        "node": "détecteur",
+        "worker_id": 3,
+        "generation": 2,
+        "sys_path": ("/a", "/b c"),
+        "socket_path": "/run/x",
+        "token": bytes(range(32)),
+        "coordinator_pid": 1,
+        "parent_fd": 10,
+        "shm_prefix": "p_",
+        "iox_root": "/r",
+        "ledger_fd": 11,
+        "board": 64,
+        "bell": BellSpec(fd=12, word=0),
+        "inputs": (
+            InputSpec(channel=channel("in"), lane=0, sender=BellSpec(fd=13, word=8)),
+            InputSpec(channel=channel("too"), lane=1, sender=BellSpec(fd=12, word=0)),
+        ),
+        "output": OutputSpec(channel=channel("out"), receivers=(BellSpec(fd=13, word=8), BellSpec(fd=14, word=16))),
+        "log_level": 20,
+    }
+    return BootSpec(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def channel(name: str) -> ChannelSpec:
+    return ChannelSpec.plan(name, 2, ChannelConfig(queue_frames=5, slot_bytes=100), LedgerLayout())
+
+
+def read(fd: int) -> tuple[BootSpec, bytes]:
+    data = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+    length = int.from_bytes(data[:8], "little")
+    return parse_boot(marshal.loads(data[8 : 8 + length])), bytes(data[8 + length :])
+
+
+@pytest.mark.parametrize("payload", [b"", b"node", bytes(1_000_000)])
+def test_it_arrives_as_it_was_written(payload: bytes) -> None:
+    fd = write_boot_fd(spec(), payload)
+    assert read(fd) == (spec(), payload)
+    os.close(fd)
+
+
+def test_nobody_can_change_it() -> None:
+    fd = write_boot_fd(spec(), b"node")
+    for attempt in (
+        lambda: os.pwrite(fd, b"x", 0),
+        lambda: os.truncate(fd, 1),
+        lambda: os.truncate(fd, 1 << 20),
+        lambda: mmap.mmap(fd, 0),
+    ):
+        with pytest.raises(PermissionError):
+            attempt()
+    os.close(fd)
+
+
+def test_every_descriptor_is_inherited_once() -> None:
+    assert sorted(spec().inherited_fds()) == [10, 11, 12, 13, 14]

@@ -1,0 +1,91 @@
+"""The order in which a stage takes its inputs, against a model that knows everything beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remotemedia.ipc.channel import END, LAST
+from remotemedia.workers.delivery import Merge, Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """One frame of one input."""
+
+    input: int
+    number: int
+    index: int
+    flags: int
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> list[list[Sent]]:
+    """For each input: any number of frames for each number, and the end; inputs may end at different numbers."""
+    found = []
+    for each in range(draw(st.integers(1, 4))):
+        frames = []
+        end = draw(st.integers(0, 5))
+        for number in range(end + 1):
+            count = draw(st.integers(1, 4))
+            last = LAST | END if number == end else LAST
+            frames += [Sent(each, number, i, last if i == count - 1 else 0) for i in range(count)]
+        found.append(frames)
+    return found
+
+
+def model(sent: list[list[Sent]]) -> list[tuple[Sent, int, int]]:
+    """By number, input, index; LAST where a number is complete, END where everything is, with the greatest number."""
+    order = sorted((frame for frames in sent for frame in frames), key=lambda f: (f.number, f.input, f.index))
+    result = []
+    for position, frame in enumerate(order):
+        is_end = position == len(order) - 1
+        completes = is_end or order[position + 1].number > frame.number
+        flags = (LAST if completes else 0) | (END if is_end else 0)
+        result.append((frame, frame.number, flags))
+    return result
+
+
+@given(sent=inputs(), streams=st.integers(1, 3))
+def test_the_order_is_that_of_the_model(sent: list[list[Sent]], streams: int) -> None:
+    merge = Merge(len(sent))
+    for _ in range(streams):
+        queues = [list(frames) for frames in sent]
+        taken = []
+        while any(queues):
+            frame = queues[merge.turn].pop(0)
+            taken.append((frame, *merge.took(frame.number, frame.flags)))
+        assert taken == model(sent)
+        assert merge.turn == 0
+
+
+@given(sent=inputs())
+def test_later_inputs_are_those_that_have_frames_for_the_present_number(sent: list[list[Sent]]) -> None:
+    merge = Merge(len(sent))
+    queues = [list(frames) for frames in sent]
+    while any(queues):
+        present = min(queue[0].number for queue in queues if queue)
+        expected = [i for i, queue in enumerate(queues) if i > merge.turn and queue and queue[0].number == present]
+        assert merge.later() == expected
+        frame = queues[merge.turn].pop(0)
+        merge.took(frame.number, frame.flags)
+
+
+def test_a_window_is_bounded_by_frames_and_bytes() -> None:
+    window = Window(most_frames=4, most_bytes=100, always=2)
+    for nbytes in (1000, 1000):
+        assert window.has_room(nbytes)
+        window.enter(nbytes)
+    assert not window.has_room(0)
+    window.leave(1000)
+    assert window.has_room(1 << 40)
+    window.leave(1000)
+    for _ in range(4):
+        assert window.has_room(25)
+        window.enter(25)
+    assert not window.has_room(0)
+    window.leave(25)
+    assert window.has_room(25)
+    assert not window.has_room(26)
