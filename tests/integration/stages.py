@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -200,7 +200,8 @@ class TryToWrite(Node):
 
     def process(self, data: np.ndarray[Any, Any]) -> Any:
         found = []
-        for attempt in (lambda: data.fill(0), lambda: data.setflags(write=True)):
+        attempts: list[Callable[[], object]] = [lambda: data.fill(0), lambda: data.setflags(write=True)]
+        for attempt in attempts:
             try:
                 attempt()
             except ValueError as error:
@@ -220,7 +221,7 @@ class Impatient(Node):
 
     is_streaming = True
 
-    async def process(self, inputs: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:
         asked = asyncio.ensure_future(anext(inputs, None))
         while True:
             done, _ = await asyncio.wait([asked], timeout=0.001)
@@ -238,7 +239,7 @@ class GivesUp(Node):
 
     is_streaming = True
 
-    async def process(self, inputs: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def process(self, inputs: Any) -> AsyncIterator[Any]:
         while True:
             try:
                 async with asyncio.timeout(0.0005):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -102,7 +102,8 @@ async def test_every_stream_is_flushed() -> None:
 
 async def test_several_streams_and_calls_at_once(loop_kind: str) -> None:
     async with WorkerPool(chain(), config=TIGHT) as pool:
-        streams = [collect(pool.stream(source(200))) for source in (range, plain, waiting) * 4]
+        makers: list[Callable[[int], Any]] = [range, plain, waiting]
+        streams = [collect(pool.stream(make_source(200))) for make_source in makers * 4]
         calls = [pool.process(value) for value in range(64)]
         results = await asyncio.gather(*streams, *calls)
         assert results[:12] == [list(range(111, 311))] * 12
@@ -189,9 +190,9 @@ async def test_the_error_of_a_node_ends_its_stream_after_the_outputs_before_it()
 async def test_two_pools_side_by_side(loop_kind: str) -> None:
     async with WorkerPool(chain()) as one, WorkerPool([Add(5)]) as two:
         for value in range(20):
-            assert await asyncio.gather(one.process(value), two.process(value)) == [value + 111, value + 5]
-        first, second = await asyncio.gather(collect(one.stream(range(100))), collect(two.stream(range(100))))
-        assert (first, second) == (list(range(111, 211)), list(range(5, 105)))
+            assert list(await asyncio.gather(one.process(value), two.process(value))) == [value + 111, value + 5]
+        results = await asyncio.gather(collect(one.stream(range(100))), collect(two.stream(range(100))))
+        assert list(results) == [list(range(111, 211)), list(range(5, 105))]
         pids = {worker.pid for pool in (one, two) for worker in pool.snapshot().workers}
         assert len(pids) == 4  # three workers, and None for the stage in this process
 
