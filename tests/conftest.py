@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -35,6 +36,12 @@ def _start_what_lives_as_long_as_the_process() -> None:
     """libuv opens one pair of pipes for all its loops, when the first one runs, and keeps it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collection before each leak check looks at what the tests make, not at all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -187,6 +187,8 @@ def _crossed(state: LifeState) -> Step | None:
 def _on_start_failed(state: LifeState, event: StartFailed) -> Step | None:
     if not state.phase.is_starting:
         return _crossed(state)
+    if not state.connected:  # no message comes before the hello
+        return None
     stop_s = state.timeouts.stop_s
     failed = _failed(state, "start_failed", f"could not {event.step}")
     return failed, [AnnounceFailure(), SendStop(stop_s), SetDeadline(stop_s)]
