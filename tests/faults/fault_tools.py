@@ -175,7 +175,9 @@ class Script:
                 raise AssertionError(f"ended without saying {start!r}: {self.lines}\n{self.stderr}")
             return self._first(start)
 
-        return until(look, f"the script to say {start!r}; stderr: {self.stderr}")[1:]
+        words = until(look, f"the script to say {start!r}; stderr: {self.stderr}")
+        assert words is not None
+        return words[1:]
 
     def _first(self, start: str) -> list[str] | None:
         return next((words for line in self.lines if (words := line.split()) and words[0] == start), None)
