@@ -27,12 +27,22 @@ def pass_on_line(stream: Literal["stdout", "stderr"], text: str, worker: WorkerI
     logging.
     """
     logger = logging.getLogger(f"remotemedia.node.{worker.node}")
-    if not logger.hasHandlers():
+    if not _is_listened_to(logger):
         print(f"[{worker.node}] {text}", file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)
         return
     level = logging.INFO if stream == "stdout" else logging.WARNING
     if logger.isEnabledFor(level):
         logger.handle(_record(logger, level, text, worker))
+
+
+def _is_listened_to(logger: logging.Logger) -> bool:
+    """Whether somebody configured logging; the NullHandler that libraries put on their own logger does not count."""
+    at: logging.Logger | None = logger
+    while at is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in at.handlers):
+            return True
+        at = at.parent if at.propagate else None
+    return False
 
 
 def _record(logger: logging.Logger, level: int, text: str, worker: WorkerIdentity) -> logging.LogRecord:
