@@ -62,15 +62,10 @@ async def test_what_nobody_wants_here_is_not_sent(caplog: pytest.LogCaptureFixtu
 
 
 PROGRAM = """
-import asyncio
-from remotemedia.workers.pool import WorkerPool
+from remotemedia.runtime import run_pipeline
 from tests.integration.stages import Speaker
 
-async def main():
-    async with WorkerPool([Speaker("speaker")]) as pool:
-        await pool.process("x")
-
-asyncio.run(main())
+run_pipeline([Speaker("speaker")], ["x"], executor="multiprocess")
 """
 
 

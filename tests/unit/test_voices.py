@@ -43,6 +43,7 @@ def test_without_logging_a_line_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("remotemedia"), "handlers", [logging.NullHandler()])  # as libraries do
     pass_on_line("stdout", "hello", WORKER)
     pass_on_line("stderr", "oh", WORKER)
     assert capsys.readouterr() == ("[cam] hello\n", "[cam] oh\n")
