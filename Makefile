@@ -22,8 +22,8 @@ venv: $(VENV)/.dev ## make .venv with everything for development
 demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live numbers
 	@$(PY) examples/demo.py $(ARGS)
 
-test: $(VENV)/.dev ## run the tests
-	@$(PY) -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the tests, on all processors
+	@$(PY) -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)
 	@$(PY) -m ruff check $(ARGS)

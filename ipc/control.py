@@ -285,8 +285,8 @@ class ControlClient:
         return True
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything posted is handed to ZeroMQ, whose own thread sends it even if this process keeps the GIL
-        from now on, or crashes a moment later. False: it took longer. Not to be called from the callbacks.
+        """Wait until everything posted is handed to ZeroMQ, whose own thread sends it even if this process keeps the
+        GIL from now on, or crashes a moment later. False: it took longer. Not to be called from the callbacks.
         """
         return os.getpid() == self._pid and self._all_sent.wait(timeout_s)
 

@@ -11,7 +11,11 @@ from remotemedia.core.exceptions import ConfigurationError
 BAD = [
     *((Timeouts, name, value)
       for name in ("hello_s", "load_s", "initialize_s", "stop_s") for value in (0, -1, "3", None, float("nan"), True)),
-    *((PoolConfig, name, value) for name in ("in_flight_frames", "in_flight_bytes") for value in (0, -1, 1.5, "8", True)),
+    *(
+        (PoolConfig, name, value)
+        for name in ("in_flight_frames", "in_flight_bytes")
+        for value in (0, -1, 1.5, "8", True)
+    ),
     *((ChannelConfig, "queue_frames", value) for value in (1, 0, 257, "8", 8.5, None, True)),
     *((ChannelConfig, "window_bytes", value) for value in (0, -1, "1", 1.5)),
     *((ChannelConfig, "slot_bytes", value) for value in (63, 2**40, "64", 64.5)),
