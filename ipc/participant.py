@@ -32,6 +32,8 @@ _FAILURES = (
     iox.PublisherCreateError,
     iox.SubscriberCreateError,
 )
+_LONGEST_NAME = 200
+"""iceoryx2 takes names of 255 bytes, without control characters. What tells channels apart stands in front."""
 _SPARE_SLOTS = 2
 """Per receiver: slots whose credit is back already but whose memory is still on its way."""
 
@@ -91,7 +93,7 @@ class Participant:
         """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight.
         """
         builder = (
-            self._node.service_builder(iox.ServiceName.new(name))
+            self._node.service_builder(iox.ServiceName.new(ascii(name)[:_LONGEST_NAME]))
             .publish_subscribe(iox.Slice[Block])
             .user_header(UserHeader)
             .payload_alignment(iox.Alignment.new(64))
