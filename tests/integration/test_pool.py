@@ -33,6 +33,13 @@ async def test_one_value_at_a_time(loop_kind: str) -> None:
         assert [await pool.process(value) for value in range(5)] == [111, 112, 113, 114, 115]
 
 
+@pytest.mark.parametrize("name", ["ü" * 300, "camera\n\0/..", "日本語", " "])
+async def test_a_node_may_have_any_name(name: str) -> None:
+    async with WorkerPool([Add(1, name=name), Add(2, name=name)]) as pool:
+        assert await pool.process(0) == 3
+        assert [worker.node for worker in pool.snapshot().workers] == [f"{name}_0", f"{name}_1"]
+
+
 async def test_no_output_one_output_several_outputs() -> None:
     async with WorkerPool([Keep(2), Repeat(2), AsyncRepeat(1)]) as pool:
         assert await pool.process(1) is None
