@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,19 @@ from tests.conformance.link import Connector
 from tests.conformance.values import DTYPES, array_of, arrays, objects, same
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_arrays_of_every_dtype(connect: Connector, dtype: str) -> None:
-    sent = array_of(dtype)
-    got = connect().carry(sent)
-    assert same(got, sent)
-    assert got.dtype.str == sent.dtype.str
+def test_arrays_of_every_dtype(connect: Connector) -> None:
+    link = connect()
+    for dtype in DTYPES:
+        sent = array_of(dtype)
+        got = link.carry(sent)
+        assert same(got, sent), dtype
+        assert got.dtype.str == sent.dtype.str
 
 
-@pytest.mark.parametrize("kind", list(arrays()))
-def test_arrays_of_every_layout(connect: Connector, kind: str) -> None:
-    assert same(connect().carry(arrays()[kind]), arrays()[kind])
-
-
-@pytest.mark.parametrize("kind", list(objects()))
-def test_objects_of_every_kind(connect: Connector, kind: str) -> None:
-    assert same(connect().carry(objects()[kind]), objects()[kind])
+@pytest.mark.parametrize("values", [arrays, objects])
+def test_arrays_of_every_layout_and_objects_of_every_kind(connect: Connector, values: Callable[[], Any]) -> None:
+    for kind, value in values().items():
+        assert same(connect().carry(value), value), kind
 
 
 def test_functions_and_classes_that_have_no_name_elsewhere(connect: Connector) -> None:

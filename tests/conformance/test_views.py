@@ -144,12 +144,17 @@ def test_a_view_that_dies_after_its_pool_rings_no_bell(share: Connector) -> None
 
 @pytest.mark.parametrize("receivers", [1, 2, 3])
 @pytest.mark.parametrize("queue_frames", [2, 3, 4, 16])
-@pytest.mark.parametrize("frame_bytes", [100, 3000, 7000, 20_000])
 def test_views_that_are_held_for_ever_never_stall_the_sender(
-    share: Connector, receivers: int, queue_frames: int, frame_bytes: int
+    share: Connector, receivers: int, queue_frames: int
 ) -> None:
     """Each receiver keeps what another one does not: the worst case for the sender."""
-    link = share(receivers=receivers, queue_frames=queue_frames, window_bytes=16_000)
+    for frame_bytes in (100, 3000, 7000, 20_000):
+        link = share(receivers=receivers, queue_frames=queue_frames, window_bytes=16_000)
+        hold_in_turn(link, queue_frames, frame_bytes)
+
+
+def hold_in_turn(link: Link, queue_frames: int, frame_bytes: int) -> None:
+    receivers = len(link.receivers)
     kept: list[list[Any]] = [[] for _ in range(receivers)]
     for number in range(8 * queue_frames):
         link.send(pattern(number, frame_bytes // 4), number)
@@ -161,9 +166,13 @@ def test_views_that_are_held_for_ever_never_stall_the_sender(
     assert all(holds(array, number) for number, array in itertools.chain(*kept))
 
 
-@pytest.mark.parametrize("sizes", list(itertools.permutations([10, 5000, 7999, 8001, 16_000, 40_000], 3)))
-def test_nor_do_frames_of_different_sizes(share: Connector, sizes: tuple[int, ...]) -> None:
-    link = share(queue_frames=4, window_bytes=16_000)
+def test_nor_do_frames_of_different_sizes(share: Connector) -> None:
+    for sizes in itertools.permutations([10, 5000, 7999, 8001, 16_000, 40_000], 3):
+        hold_all(share(queue_frames=4, window_bytes=16_000), sizes)
+        share.close()
+
+
+def hold_all(link: Link, sizes: tuple[int, ...]) -> None:
     kept = []
     for number, size in enumerate(itertools.chain.from_iterable(itertools.repeat(sizes, 4))):
         link.send(np.full(size, number % 251, np.uint8), number)
@@ -171,9 +180,12 @@ def test_nor_do_frames_of_different_sizes(share: Connector, sizes: tuple[int, ..
     assert all((array == number).all() for number, array in kept)
 
 
-@pytest.mark.parametrize("last", range(1, 17))
-def test_a_receiver_may_hold_the_last_frames(share: Connector, last: int) -> None:
-    link = share(queue_frames=8)
+def test_a_receiver_may_hold_the_last_frames(share: Connector) -> None:
+    for last in range(1, 17):
+        hold_the_last(share(queue_frames=8), last)
+
+
+def hold_the_last(link: Link, last: int) -> None:
     window: list[Any] = []
     for number in range(100):
         link.send(pattern(number), number)

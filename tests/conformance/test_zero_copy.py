@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,9 +38,14 @@ def test_an_array_from_empty_is_sent_as_it_is(link: Link) -> None:
     assert (link.sender.copies, link.sender.bytes_copied) == (0, 0)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (5, 0), (1,), (2,) * 8, (1000, 1000)])
-@pytest.mark.parametrize("dtype", ["?", "u1", ">i2", "c16", "M8[ms]", "U5"])
-def test_of_any_shape_and_dtype(link: Link, shape: tuple[int, ...], dtype: str) -> None:
+def test_of_any_shape_and_dtype(link: Link) -> None:
+    shapes: list[tuple[int, ...]] = [(), (0,), (5, 0), (1,), (2,) * 8, (1000, 1000)]
+    for shape, dtype in itertools.product(shapes, ["?", "u1", ">i2", "c16", "M8[ms]", "U5"]):
+        carry_zeros(link, shape, dtype)
+    assert link.sender.copies == 0
+
+
+def carry_zeros(link: Link, shape: tuple[int, ...], dtype: str) -> None:
     expected = np.zeros(shape, dtype)
 
     def make() -> Any:
@@ -50,7 +56,6 @@ def test_of_any_shape_and_dtype(link: Link, shape: tuple[int, ...], dtype: str) 
     got = link.hand_over(make)
     assert (got.shape, got.dtype) == (shape, np.dtype(dtype))
     assert np.array_equal(got, expected)
-    assert link.sender.copies == 0
 
 
 VIEWS: list[Callable[[Any], Any]] = [
