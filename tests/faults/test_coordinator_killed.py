@@ -162,6 +162,5 @@ async def test_workers_that_somehow_survived_are_ended_by_the_sweep(place: Place
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # neither end of file nor signal can reach them now
     script.kill_and_reap()
-    assert all(is_running(pid) for pid in workers)
-    await expect_swept(place, pool_ids)
+    await expect_swept(place, pool_ids)  # or another pool of this user was quicker
     until(lambda: not place.processes(), "no process")

@@ -31,12 +31,12 @@ async def refusal(directory: Path | str) -> str:
 
 
 async def test_what_cannot_be_used_is_refused_with_the_reason(place: Place, tmp_path: Path) -> None:
-    assert "ENOENT" in await refusal(tmp_path / "missing")
+    assert "ENOENT" in await refusal(place.path / "missing")
     assert "EINVAL" in await refusal("relative/path")
     long = tmp_path / ("x" * 100)
     long.mkdir()
     assert "ENAMETOOLONG" in await refusal(long)
-    open_to_all = tmp_path / "open"
+    open_to_all = place.path / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
     assert "EPERM" in await refusal(open_to_all)
@@ -52,7 +52,7 @@ async def test_a_directory_that_was_prepared_by_somebody_is_refused(place: Place
             lambda path: (path.mkdir(), path.chmod(0o755)),
         ]
     ):
-        base = tmp_path / str(number)
+        base = place.path / str(number)
         base.mkdir()
         prepare(base / f"remotemedia-{os.geteuid()}")
         await refusal(base)
@@ -61,10 +61,11 @@ async def test_a_directory_that_was_prepared_by_somebody_is_refused(place: Place
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a directory of another user")
 async def test_a_directory_of_another_user_is_refused(place: Place, tmp_path: Path) -> None:
-    theirs = tmp_path / f"remotemedia-{os.geteuid()}"
+    theirs = place.path / "o" / f"remotemedia-{os.geteuid()}"
+    theirs.parent.mkdir()
     theirs.mkdir(mode=0o700)
     os.chown(theirs, 65534, 65534)
-    assert "EPERM" in await refusal(tmp_path)
+    assert "EPERM" in await refusal(theirs.parent)
 
 
 @pytest.mark.parametrize(
