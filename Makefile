@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
-.PHONY: help venv demo test lint type bench bench-quick build clean
+.PHONY: help venv demo test test-all lint type bench bench-quick build clean
 
 help: ## show this list
 	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
@@ -23,6 +23,9 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 	@$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests, on all processors
+	@$(PY) -m pytest --numprocesses auto -m 'not slow' $(ARGS)
+
+test-all: $(VENV)/.dev ## run all tests, the slow ones as well
 	@$(PY) -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)
