@@ -81,6 +81,7 @@ async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_sweep_over_every_await(place: Place, loop_kind: str) -> None:
     more = 0 if loop_kind == "asyncio" else 2  # again at the next two waits: during the close that the first one began

@@ -32,12 +32,14 @@ def nodes() -> list[Node]:
     return [Pass(name="a"), AsyncPass(name="b")]
 
 
+@pytest.mark.slow
 async def test_during_the_start_by_an_inline_node(place: Place, loop_kind: str) -> None:
     places = ("multiprocess", "multiprocess", "inline")
     async with WorkerPool([*nodes(), SlowToStart()], config=HASTY, places=places) as pool:
         assert await pool.process(1) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [1, 15])
 async def test_during_the_start_by_another_task(turns: int, place: Place, loop_kind: str) -> None:
     pool = WorkerPool(nodes(), config=HASTY)
@@ -50,6 +52,7 @@ async def test_during_the_start_by_another_task(turns: int, place: Place, loop_k
     await pool.aclose()
 
 
+@pytest.mark.slow
 async def test_while_it_streams_and_while_it_closes(
     place: Place, loop_kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

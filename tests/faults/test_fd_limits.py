@@ -49,6 +49,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
 def test_every_limit(first: int, place: Place, run_script: Callable[..., Script]) -> None:

@@ -337,6 +337,7 @@ def create_until_line(count: int, base: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 def test_a_coordinator_killed_anywhere_while_it_creates_leaves_nothing_for_long(base: Path) -> None:
     count = 1
     leftovers = 0
