@@ -54,6 +54,7 @@ $(VENV)/.dev: EXTRAS := cli,media,test,dev
 $(VENV)/.demo $(VENV)/.bench $(VENV)/.dev: pyproject.toml $(VENV)/.created
 	@echo "installing remotemedia[$(EXTRAS)] into $(VENV) …"
 	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@$(PY) -m compileall -q remotemedia workers ipc # as an installed package is: every worker imports it
 	@touch $@
 
 # Some distributions package venv without ensurepip; a pip that is there can fill the environment instead.
