@@ -337,8 +337,8 @@ class _Feed:
             self._exhausted = True
 
     def may_go_on(self) -> bool:
-        """Whether the next frame, which waits for credit, has it now."""
-        return self._waits and self._may_send()
+        """Whether the next frame is still to be made, or waits for credit and has it now."""
+        return not self._waits or self._may_send()
 
     def _may_send(self) -> bool:
         exchange = self._exchange
