@@ -12,6 +12,8 @@ import pytest
 
 from remotemedia.core.exceptions import PipelineError, PoolClosed
 from remotemedia.core.frames import VideoFrame
+from remotemedia.ipc.channel import MARK
+from remotemedia.workers import exchange as exchange_module
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import _MOST_PACKED, Exchange, owned
 from remotemedia.workers.stage import Inbox
@@ -78,6 +80,13 @@ async def test_inputs_that_wait_hold_few_slots() -> None:
             assert sum(feed.parcel is not None for feed in waiting) <= _MOST_PACKED + 1
         results = await asyncio.gather(*map(everything, streams))
         assert results == [[(n, n) for n in range(1, 20)]] * 20
+
+
+async def test_a_stream_goes_on_after_looking_after_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when what it found there were no outputs but only marks."""
+    monkeypatch.setattr(exchange_module, "_TOP_UP_S", -1.0)
+    async with echo() as exchange:
+        assert await everything(exchange.stream([MARK] * 5 + [1] + [MARK] * 5)) == [(5, 1)]
 
 
 async def test_an_endless_stream_lets_others_run() -> None:
