@@ -2,8 +2,8 @@
 
 A channel has one sender and one or more receivers; each receiver gets every frame, in the order of sending. It is
 
-* bounded: at most `queue_frames` frames (and `window_bytes` bytes, but always two frames) are in flight, that is sent
-and not
+* bounded: at most `queue_frames` frames (and `window_bytes` bytes, but always one large frame more than there are
+receivers) are in flight, that is sent and not
   yet released by every receiver;
 * lossless: a frame is either refused before it is sent or reaches every receiver;
 * zero-copy where the memory is shared: `pack` takes a frame that already lies in a slot as it is, `receive` gives

@@ -53,8 +53,8 @@ class ChannelConfig:
 
     queue_frames: int = 16
     """Most frames that may be in flight, sent and not yet released, at once."""
-    window_bytes: int = 16 * MIB
-    """Most bytes in flight; two frames are always allowed, whatever their size."""
+    window_bytes: int = 32 * MIB
+    """Most bytes in flight; beside them, one large frame more than there are receivers is always allowed."""
     slot_bytes: int = 64 * KIB
     """Size of a slot at the start; a larger frame makes the slots grow (to the next power of two)."""
     max_frame_bytes: int = 1024 * MIB
