@@ -76,13 +76,6 @@ class Frame:
     lease: Any
 
 
-class Parcel(Protocol):
-    """A frame ready to be sent: in shared memory, or a reference in the local channel."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-
 class Sender(Protocol):
     """The sending end of a channel."""
 

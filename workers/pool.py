@@ -269,15 +269,12 @@ class WorkerPool:
             raise PoolClosed("the pool is closed")
         if self._loop is None or self._exchange is None:
             raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
-        if os.getpid() != self._parts_of_this_process().owner_pid:
+        assert self._parts is not None  # it is made before the exchange
+        if os.getpid() != self._parts.owner_pid:
             raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
         if self._error is not None:
             raise self._error
         return self._exchange
-
-    def _parts_of_this_process(self) -> _Parts:
-        assert self._parts is not None
-        return self._parts
 
     def snapshot(self) -> PoolSnapshot:
         """States, counters and latencies, read from shared memory: costs the workers nothing."""
