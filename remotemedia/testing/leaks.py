@@ -108,15 +108,29 @@ def _descendants(table: dict[int, _Process]) -> set[int]:
     return found
 
 
+def _ancestors(table: dict[int, _Process]) -> set[int]:
+    found: set[int] = set()
+    pid = os.getpid()
+    while pid in table and (pid := table[pid].parent) not in found:
+        found.add(pid)
+    return found
+
+
 def _processes() -> dict[str, str]:
-    """Our descendants, and processes of our session that lost their parent: children of children that were killed."""
+    """Our descendants, and processes of our session that lost their parent: children of children that were killed.
+
+    Who adopts those is outside of our session, or an ancestor of ours: in a container the first process leads the
+    session that everything runs in.
+    """
     table = _process_table()
     ours = _descendants(table)
+    ancestors = _ancestors(table)
     own_session = os.getsid(0)
     found = {}
     for pid, process in table.items():
         parent = table.get(process.parent)
-        adopted = process.session == own_session and (parent is None or parent.session != own_session)
+        orphan = parent is None or parent.session != own_session or process.parent in ancestors
+        adopted = process.session == own_session and orphan and pid not in {os.getpid(), *ancestors}
         if pid in ours or (adopted and pid != own_session and "remotemedia" in _command(pid)):
             # Numbers come back: the start time makes the key.
             found[f"{pid} {process.start}"] = f"pid {pid} (state {process.state}) {_command(pid)}"
