@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import functools
 import logging
 import os
-import warnings
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,28 +18,24 @@ from remotemedia.core.exceptions import (
     ConfigurationError,
     NodeError,
     NodeInitializeError,
-    NodeProcessError,
     PipelineError,
     PoolClosed,
     RemoteMediaError,
-    RemoteTraceback,
     WorkerIdentity,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.ipc.messages import FromWorker
-from remotemedia.workers import rundir, sweep
+from remotemedia.workers import sweep
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import Exchange, Output
-from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
-from remotemedia.workers.plan import FEED, Plan, make_plan
-from remotemedia.workers.stage import NodeFailure, Stage, cleanup, initialize
+from remotemedia.workers.parts import Parts, weakly
+from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.supervisor import Supervisor, refuse_deep_nesting
-
-_POOL_FDS, _WORKER_FDS = 36, 8
-"""Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
 
 _logger = logging.getLogger("remotemedia.pool")
 
@@ -100,7 +94,7 @@ class WorkerPool:
             raise ConfigurationError("a pool needs at least one node")
         self._config = config or PoolConfig()
         self._plan = make_plan(graph, tuple(places or graph.with_executor("multiprocess")), self._config.channel)
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stage_tasks: list[asyncio.Task[None]] = []
@@ -145,12 +139,12 @@ class WorkerPool:
             refuse_deep_nesting()
         sweep.sweep(self._config.runtime_dir)
         payloads = {i: await serialize_node_async(plan.graph.nodes[i]) for i in remote}
-        parts = self._parts = _Parts(plan, self._config)
-        self._finalizer = weakref.finalize(self, _Parts.abandon, parts, repr(self))
+        parts = self._parts = Parts(plan, self._config)
+        self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self))
         parts.open_control(loop, self._on_message)
         for index in remote:
             parts.supervisors[index] = Supervisor(
-                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, _weakly(self._fail)
+                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, weakly(self._fail)
             )
         for supervisor in parts.supervisors.values():
             supervisor.spawn()
@@ -158,7 +152,7 @@ class WorkerPool:
         # because the answer
         # to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
-        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, _weakly(self._on_ring))
+        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, weakly(self._on_ring))
         window = Window(
             most_frames=self._config.in_flight_frames,
             most_bytes=self._config.in_flight_bytes,
@@ -171,9 +165,9 @@ class WorkerPool:
         await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
         if self._error is not None:
             raise self._error
-        fail = _weakly(self._fail)
+        fail = weakly(self._fail)
         self._stage_tasks = [
-            loop.create_task(_run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
+            loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
         ]
 
     def _inline_stages(self) -> dict[int, Stage]:
@@ -283,7 +277,7 @@ class WorkerPool:
             raise PipelineError("the pool is not started")
         return PoolSnapshot(workers=tuple(self._worker_snapshot(i, parts) for i in range(len(self._plan.graph.nodes))))
 
-    def _worker_snapshot(self, index: int, parts: _Parts) -> WorkerSnapshot:
+    def _worker_snapshot(self, index: int, parts: Parts) -> WorkerSnapshot:
         supervisor = parts.supervisors.get(index)
         facts = parts.fabric.boards[index].stats.as_dict(self._plan.graph.ids[index])
         return WorkerSnapshot(
@@ -375,83 +369,6 @@ class WorkerPool:
     def __repr__(self) -> str:
         state = "new" if self._loop is None else "closed" if self._closing else "broken" if self._error else "running"
         return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({state})>"
-
-
-class _Parts:
-    """Everything of a running pool that must be given back; holds no reference to the pool."""
-
-    def __init__(self, plan: Plan, config: PoolConfig) -> None:
-        self.owner_pid = os.getpid()
-        self.supervisors: dict[int, Supervisor] = {}
-        self.control: Any = None
-        self.waiter: LoopWaiter | None = None
-        self.directory = rundir.PoolDir.create(config.runtime_dir)
-        try:
-            self.fabric = Fabric(plan, config.channel)
-        except BaseException:
-            self.directory.close()
-            raise
-
-    def open_control(self, loop: asyncio.AbstractEventLoop, on_message: Any) -> None:
-        from remotemedia.ipc.control import ControlServer, require_free_fds
-
-        # All that the start will take, now: were they to run out later, a worker that connects would end this process.
-        count = len(self.fabric.boards)
-        require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
-        self.control = ControlServer(self.directory.socket_path, _weakly(on_message), loop)
-
-    def close(self) -> None:
-        """Give everything back; the workers must be gone."""
-        if self.control is not None:
-            self.control.close()
-        if self.waiter is not None:
-            self.waiter.close()
-        self.fabric.close()
-        self.directory.close()
-
-    def abandon(self, pool: str) -> None:
-        """The pool was not closed: at its collection, or at the end of the interpreter."""
-        if os.getpid() != self.owner_pid:
-            return
-        warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
-        for supervisor in self.supervisors.values():
-            supervisor.kill_now()
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.close()
-
-
-async def _run_inline(stage: Stage, identity: WorkerIdentity, fail: Callable[[RemoteMediaError], None]) -> None:
-    """An inline stage as a task. Holds no reference to the pool."""
-    try:
-        await stage.run()
-    except NodeFailure as failure:
-        fail(_failed(identity, failure.phase, failure.__cause__ or failure, failure.number))
-    except RemoteMediaError as error:
-        fail(error)
-    except BaseException as error:
-        task = asyncio.current_task()
-        if task is None or not task.cancelling():  # else the pool closes; a node may also cancel itself, though
-            fail(_failed(identity, "process", error, stage.board.frame))
-        raise
-
-
-def _failed(identity: WorkerIdentity, phase: str, cause: BaseException, frame: int | None) -> NodeProcessError:
-    told = f"{type(cause).__name__}: {RemoteTraceback.of(cause).text}"
-    error = NodeProcessError(identity, f"{phase}() raised {told}", frame=frame)
-    error.__cause__ = cause
-    return error
-
-
-def _weakly(method: Any) -> Any:
-    """`method` without keeping its object alive: a pool that nobody holds any more must be collected, and finalized."""
-    reference = weakref.WeakMethod(method)
-
-    @functools.wraps(method.__func__)
-    def call(*args: Any) -> Any:
-        bound = reference()
-        return bound(*args) if bound is not None else None
-
-    return call
 
 
 __all__ = ["Output", "PoolSnapshot", "WorkerPool", "WorkerSnapshot"]
