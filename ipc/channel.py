@@ -30,6 +30,13 @@ END = 2
 """Flag, always with LAST on a bare mark: the stream of this session ends with this number."""
 START = 4
 """Flag, on a bare mark to a source stage: run your own source now."""
+FAILED = 8
+"""Flag: there will be no (further) output for this number, because of an error. The value is the encoded control
+message that tells of it (remotemedia.ipc.messages.Failed), as bytes; every stage passes it on as it is.
+"""
+OPEN = 16
+"""Flag, on a frame that carries no data for nodes: a session begins; the value is its name as UTF-8 bytes. Passed on.
+"""
 
 
 class Stamp:

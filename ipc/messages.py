@@ -20,7 +20,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 2**20
 TOKEN_BYTES = 32
 
-FailedPhase: TypeAlias = Literal["load", "initialize", "process", "flush", "cleanup", "channel"]
+FailedPhase: TypeAlias = Literal["load", "initialize", "process", "flush", "cleanup", "channel", "died"]
 Direction: TypeAlias = Literal["to_coordinator", "to_worker"]
 
 
@@ -53,12 +53,14 @@ class Failed(_Message, frozen=True, kw_only=True):
     """The node, or what carries its frames, raised.
 
     `error`: what `RemoteTraceback.as_mapping()` gives; `frame`: number of the frame that was being processed;
-    `error_class`: name of the class in remotemedia.core.exceptions that says it best, "" = what `phase` implies.
+    `worker_id`: whose node it was, for one that travels as a frame with the flag FAILED; phase "died": the frame was
+    given up because its processing has killed the worker too often, the coordinator knows how. `error_class`: name of the class in remotemedia.core.exceptions that says it best, "" = what `phase` implies.
     """
 
     phase: FailedPhase
     error: Mapping[str, Any]
     frame: int | None = None
+    worker_id: int | None = None
     error_class: str = ""
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, Self, TypeAlias
 
 from remotemedia.core.exceptions import ConfigurationError
 
@@ -48,6 +49,41 @@ class Timeouts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """When a worker that died is replaced by a new generation, which gets the unfinished frames again.
+
+    Restart intensity and period are those of OTP supervisors.
+    """
+
+    max_restarts: int = 3
+    """Restarts of one worker within `period_s`; one death more is RestartLimitExceeded. 0: never restart."""
+    period_s: float = 60.0
+    backoff_s: tuple[float, float] = (0.1, 5.0)
+    """The first restart in a period comes at once; the wait before the others starts with the first value, doubles
+    each time up to the second, and is cut short by up to a half at random."""
+    max_attempts: int = 2
+    """A frame whose processing has killed its worker this many times is given up: its caller gets WorkerDied."""
+
+    def __post_init__(self) -> None:
+        _require_whole("max_restarts", self.max_restarts, 0, math.inf, "0 or more restarts")
+        _require_seconds("period_s", self.period_s)
+        _require_type("backoff_s", self.backoff_s, tuple, "two numbers of seconds")
+        if len(self.backoff_s) != 2:
+            _refuse("backoff_s", self.backoff_s, "two numbers of seconds")
+        for seconds in self.backoff_s:
+            _require_seconds("backoff_s", seconds)
+        _require_whole("max_attempts", self.max_attempts, 1, math.inf, "at least 1 attempt")
+
+    @classmethod
+    def never(cls) -> Self:
+        """The first death of a worker is an error that ends the pool."""
+        return cls(max_restarts=0)
+
+
+OnError: TypeAlias = Literal["raise", "skip", "restart"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChannelConfig:
     """Bounds of one channel (one sending stage and all its receivers)."""
 
@@ -78,6 +114,20 @@ class PoolConfig:
     in_flight_bytes: int = 4 * MIB
     """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there
     are processors) is always let in, whatever its size."""
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    """What happens when a worker dies."""
+    on_error: OnError = "raise"
+    """When a node's process() raises. "raise": the caller of that frame gets the error, the worker goes on with the
+    next frame. "skip": the frame has no output and is counted. "restart": as if the worker had died of the frame. A
+    node's own attribute `on_error` comes first."""
+    snapshot_frames: int = 32
+    """A node with `snapshot_state` is asked for its state after this many frames at the latest."""
+    snapshot_s: float = 1.0
+    """... and with the first frame after this time."""
+    warm_spares: int = 0
+    """Processes that wait, started and with their imports done, to replace a worker that dies."""
+    session_frames: int = 16
+    """Most frames that one session may have under way or unread; its `send` waits for room."""
     runtime_dir: str | None = None
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
@@ -88,6 +138,13 @@ class PoolConfig:
         _require_type("timeouts", self.timeouts, Timeouts, "a Timeouts")
         _require_whole("in_flight_frames", self.in_flight_frames, 1, math.inf, "at least 1 frame")
         _require_whole("in_flight_bytes", self.in_flight_bytes, 1, math.inf, "at least 1 byte")
+        _require_type("restart", self.restart, RestartPolicy, "a RestartPolicy")
+        if self.on_error not in ("raise", "skip", "restart"):
+            _refuse("on_error", self.on_error, '"raise", "skip" or "restart"')
+        _require_whole("snapshot_frames", self.snapshot_frames, 1, math.inf, "at least 1 frame")
+        _require_seconds("snapshot_s", self.snapshot_s)
+        _require_whole("warm_spares", self.warm_spares, 0, 64, "0 to 64 processes")
+        _require_whole("session_frames", self.session_frames, 1, math.inf, "at least 1 frame")
         for name in ("runtime_dir", "python_executable"):
             if getattr(self, name) is not None:
                 _require_type(name, getattr(self, name), str, "a path as str, or None")
