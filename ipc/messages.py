@@ -54,7 +54,8 @@ class Failed(_Message, frozen=True, kw_only=True):
 
     `error`: what `RemoteTraceback.as_mapping()` gives; `frame`: number of the frame that was being processed;
     `worker_id`: whose node it was, for one that travels as a frame with the flag FAILED; phase "died": the frame was
-    given up because its processing has killed the worker too often, the coordinator knows how. `error_class`: name of the class in remotemedia.core.exceptions that says it best, "" = what `phase` implies.
+    given up because its processing has killed the worker too often, the coordinator knows how. `error_class`: name of
+    the class in remotemedia.core.exceptions that says it best, "" = what `phase` implies.
     """
 
     phase: FailedPhase
