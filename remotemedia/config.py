@@ -89,7 +89,7 @@ OnError: TypeAlias = Literal["raise", "skip", "restart"]
 class ChannelConfig:
     """Bounds of one channel (one sending stage and all its receivers)."""
 
-    queue_frames: int = 16
+    queue_frames: int = 64
     """Most frames that may be in flight, sent and not yet released, at once."""
     window_bytes: int = 32 * MIB
     """Most bytes in flight; beside them, one large frame more than there are receivers is always allowed."""
