@@ -64,6 +64,9 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[InputSpec, ...]
     output: OutputSpec
     log_level: int
+    heartbeat_s: float = 1.0
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] | None = None
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""

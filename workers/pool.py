@@ -34,6 +34,7 @@ from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.rounds import Notice
 from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.supervisor import Supervisor, refuse_deep_nesting
 
@@ -165,6 +166,8 @@ class WorkerPool:
         await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
         if self._error is not None:
             raise self._error
+        if remote:
+            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit))
         fail = weakly(self._fail)
         self._stage_tasks = [
             loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
@@ -204,6 +207,12 @@ class WorkerPool:
         supervisor = parts.supervisors.get(worker_id) if parts is not None else None
         if supervisor is not None:
             supervisor.on_message(message)
+
+    def _on_notice(self, notice: Notice) -> None:
+        """The rounds have found something worth an event; it is logged already."""
+
+    def _on_limit(self, worker_id: int, reason: str) -> None:
+        """A worker has reached one of its limits and is to be replaced between two frames."""
 
     def _fail(self, error: RemoteMediaError) -> None:
         """The first failure ends the pool: everybody who waits gets it."""

@@ -20,7 +20,7 @@ from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.ipc.messages import FailedPhase
-from remotemedia.workers.board import FRAME, STOP, Board
+from remotemedia.workers.board import FRAME, STOP, WAITS, Board
 from remotemedia.workers.delivery import Merge
 from remotemedia.workers.streaming import Inputs
 
@@ -244,7 +244,9 @@ class Stage:
     async def _credit(self, parcel: Any) -> None:
         sender, nbytes = self.sender, parcel.nbytes
         if not sender.has_credit(nbytes):
+            self.board.words[WAITS] = 1
             await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT)
+            self.board.words[WAITS] = 0
 
     async def _send_mark(self, number: int, flags: int) -> None:
         parcel = self.sender.pack(MARK)

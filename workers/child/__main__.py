@@ -18,9 +18,12 @@ def main() -> int:
     boot = marshal.loads(data[8 : 8 + length])  # noqa: S302 - our own, sealed
     sys.path[:] = boot["sys_path"]
 
-    from remotemedia.workers.child.worker import run
+    from remotemedia.workers.child.own_limits import apply
 
-    return run(boot, data[8 + length :])
+    problem = apply(boot["nice"], boot["cpu_affinity"])
+    from remotemedia.workers.child.worker import run  # numerical libraries look at the affinity when they are imported
+
+    return run(boot, data[8 + length :], problem)
 
 
 if __name__ == "__main__":
