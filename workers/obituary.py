@@ -149,7 +149,8 @@ def _given_up(
         explanation=hang.explanation,
         doing=doing,
         frame=frame,
-        suggestion=f"the stacks show where it hangs; to allow more time: PoolConfig(timeouts=Timeouts({setting}=))",
+        suggestion=("the stacks show where it hangs; " if stacks else "")
+        + f"to allow more time: PoolConfig(timeouts=Timeouts({setting}=))",
         story=life.story,
         stderr_tail=stderr,
         stacks=stacks,

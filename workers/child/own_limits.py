@@ -1,5 +1,4 @@
-"""What a worker takes upon itself before it imports anything: processors, niceness, and to die first for want of memory.
-"""
+"""What a worker takes upon itself before it imports anything: processors, niceness, to die first for want of memory."""
 
 from __future__ import annotations
 
