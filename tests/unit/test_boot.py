@@ -35,6 +35,9 @@ def spec(**changes: object) -> BootSpec:
         ),
         "output": OutputSpec(channel=channel("out"), receivers=(BellSpec(fd=13, word=8), BellSpec(fd=14, word=16))),
         "log_level": 20,
+        "heartbeat_s": 0.25,
+        "nice": 3,
+        "cpu_affinity": (0, 2),
     }
     return BootSpec(**{**facts, **changes})  # type: ignore[arg-type]
 
