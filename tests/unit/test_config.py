@@ -9,8 +9,8 @@ from remotemedia.config import ChannelConfig, PoolConfig, Timeouts, WorkerLimits
 from remotemedia.core.exceptions import ConfigurationError
 
 BAD = [
-    *((Timeouts, name, value)
-      for name in ("hello_s", "load_s", "initialize_s", "stop_s", "heartbeat_s", "unresponsive_warn_s", "unresponsive_s")
+    *((Timeouts, f"{name}_s", value)
+      for name in ("hello", "load", "initialize", "stop", "heartbeat", "unresponsive_warn", "unresponsive")
       for value in (0, -1, "3", None, float("nan"), True)),
     *((Timeouts, "frame_timeout_s", value) for value in (0, -1, "3", float("nan"), True)),
     (Timeouts, "heartbeat_s", 1.5),
