@@ -13,21 +13,27 @@ from remotemedia.workers.pool import WorkerPool
 
 
 @pytest.mark.parametrize(
-    ("kind", "action", "state", "explained"),
+    ("kind", "of", "action", "state", "explained"),
     [
-        (Faulty, spin_with_the_gil, "R", "s of processor time in"),
-        (FaultyCoroutine, spin_with_the_gil, "R", "running"),
-        (Faulty, hang_with_the_gil, "S", "asleep"),
+        (Faulty, 2, spin_with_the_gil, "R", "s of processor time in"),
+        (FaultyCoroutine, 1, spin_with_the_gil, "R", "running"),
+        (Faulty, 1, hang_with_the_gil, "S", "asleep"),
     ],
 )
 async def test_it_is_killed_and_shows_where(
-    kind: type[Faulty], action: Action, state: str, explained: str, place: Place, caplog: pytest.LogCaptureFixture
+    kind: type[Faulty],
+    of: int,
+    action: Action,
+    state: str,
+    explained: str,
+    place: Place,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with WorkerPool(chain(kind(action, at=1), 1), config=config()) as pool:
-        pids = [pid_of(pool, index) for index in range(3)]
+    async with WorkerPool(chain(kind(action, at=1), 0, of), config=config()) as pool:
+        pids = [pid_of(pool, index) for index in range(of)]
         assert await pool.process(0) == 0
         error = await unresponsive(pool, 1)
-        check_fields(error, "faulty", 1, pids)
+        check_fields(error, "faulty", 0, pids)
         assert (error.process_state, error.frame) == (state, 1)
         assert error.waited_s >= KILL_S
         assert explained in error.explanation

@@ -23,7 +23,7 @@ async def test_one_that_goes_on_before_the_limit_has_lost_nothing(
     place: Place, loop_kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with WorkerPool(chain(Pass(name="stopped"), 1), config=PATIENT) as pool:
+    async with WorkerPool(chain(Pass(name="stopped"), 1, of=2), config=PATIENT) as pool:
         pid = pid_of(pool, 1)
         os.kill(pid, signal.SIGSTOP)  # while it has nothing to do
         calls = [asyncio.ensure_future(pool.process(value)) for value in range(5)]
@@ -40,8 +40,8 @@ async def test_one_that_goes_on_before_the_limit_has_lost_nothing(
 
 
 async def test_one_that_stays_stopped_is_killed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    async with WorkerPool(chain(Faulty(stop_itself, at=1), 1), config=config()) as pool:
-        pids = [pid_of(pool, index) for index in range(3)]
+    async with WorkerPool(chain(Faulty(stop_itself, at=1), 1, of=2), config=config()) as pool:
+        pids = [pid_of(pool, index) for index in range(2)]
         assert await pool.process(0) == 0
         error = await unresponsive(pool, 1)
         check_fields(error, "faulty", 1, pids)
