@@ -1,4 +1,4 @@
-"""Once it is asked to stop, a worker has `stop_s` for its cleanup(), whatever it does in it: it owes no sign of life."""
+"""A worker that is asked to stop has `stop_s` for its cleanup(), whatever it does in it: it owes no sign of life."""
 
 from __future__ import annotations
 
