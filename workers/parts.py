@@ -60,9 +60,8 @@ class Parts:
         self, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None], on_limit: Callable[[int, str], None]
     ) -> None:
         """Look after the workers from now on."""
-        workers = self.supervisors
         self.rounds = Rounds(
-            lambda: list(workers.values()),
+            self._workers,
             self._config.timeouts,
             self._memory,
             loop,
@@ -70,11 +69,14 @@ class Parts:
             on_limit=on_limit,
         )
 
+    def _workers(self) -> list[Supervisor]:
+        return list(self.supervisors.values())
+
     def circumstances(self, supervisor: Supervisor, hang: Hang | None) -> Circumstances:
         """What is known of a worker's end beside its life and its last words."""
         from remotemedia.ipc.shm_memory import free_shared_memory
 
-        memory = [(other.node_id, other.own_bytes) for other in self.supervisors.values()]
+        memory = [(other.node_id, other.own_bytes) for other in self._workers()]
         known = [(node, nbytes) for node, nbytes in memory if nbytes is not None]
         return Circumstances(
             hang=hang,

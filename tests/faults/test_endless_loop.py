@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,9 +20,9 @@ from fault_nodes import (
     stop_itself,
 )
 from fault_tools import Place, chain, check_fields, collect, soon
-from watching import config, pid_of, told, unresponsive
+from watching import config, parts_of, pid_of, told, unresponsive
 
-from remotemedia.config import ChannelConfig, PoolConfig
+from remotemedia.config import ChannelConfig
 from remotemedia.core.exceptions import WorkerUnresponsive
 from remotemedia.core.node import Node
 from remotemedia.workers.pool import WorkerPool
@@ -112,15 +113,14 @@ async def more_than_the_timeout() -> None:
 @pytest.mark.parametrize("first", [Pass(), Numbers()], ids=["plain", "source"])
 async def test_waiting_for_the_next_stage_takes_no_time_of_the_frames(first: Node, place: Place) -> None:
     gate = Gate()
-    small = PoolConfig(timeouts=HASTY.timeouts, channel=ChannelConfig(queue_frames=2))
+    small = replace(HASTY, channel=ChannelConfig(queue_frames=2))
     async with WorkerPool([first, gate], config=small, places=("multiprocess", "inline")) as pool:
         outputs: list[Any] = []
         source = range(20) if isinstance(first, Pass) else None
         reading = asyncio.ensure_future(collect(pool.stream(source), outputs))
-        parts = pool._parts
-        assert parts is not None
-        await soon(lambda: parts.fabric.boards[0].waits, "the worker to wait for room")
-        assert parts.fabric.boards[0].frame is not None
+        board = parts_of(pool).fabric.boards[0]
+        await soon(lambda: board.waits, "the worker to wait for room")
+        assert board.frame is not None
         await more_than_the_timeout()
         gate.opened.set()
         await reading

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fault_nodes import Pass
 from fault_tools import Place, soon
-from watching import pid_of, told
+from watching import pid_of, supervisor_of, told
 
 from remotemedia.config import MIB, PoolConfig, WorkerLimits
 from remotemedia.workers import rounds
@@ -67,9 +67,7 @@ async def test_it_is_warned_of_and_then_replaced(
 async def test_a_worker_that_has_had_its_frames_is_replaced(place: Place, asked: list[tuple[int, str]]) -> None:
     limits = {"few": WorkerLimits(max_frames_per_worker=20)}
     async with WorkerPool([Pass(name="many"), Pass(name="few")], config=PoolConfig(limits=limits)) as pool:
-        parts = pool._parts
-        assert parts is not None
-        supervisor = parts.supervisors[1]
+        supervisor = supervisor_of(pool, 1)
         assert [output async for output in pool.stream(range(19))] == list(range(19))
         watch = supervisor.watch
         assert watch is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault_nodes import Pass
 from fault_tools import Place, soon
-from watching import pid_of
+from watching import config, parts_of, pid_of, supervisor_of
 
 from remotemedia.core.exceptions import WorkerDied
 from remotemedia.workers.diagnose import MemoryGroup
@@ -24,11 +24,9 @@ async def test_the_death_is_told_from_a_kill_by_somebody(kills: int, place: Plac
     (tmp_path / "memory.events").write_text("oom 5\noom_kill 5\n")
     group = MemoryGroup(tmp_path / "membership", tmp_path)
     group.sample()
-    async with WorkerPool([Pass(name="big"), Pass(name="small")]) as pool:
-        parts = pool._parts
-        assert parts is not None
-        parts._memory = group
-        supervisor = parts.supervisors[0]
+    async with WorkerPool([Pass(name="big"), Pass(name="small")], config=config()) as pool:
+        parts_of(pool)._memory = group
+        supervisor = supervisor_of(pool, 0)
         await soon(lambda: supervisor.own_bytes, "a look at its memory")
         (tmp_path / "memory.events").write_text(f"oom {kills}\noom_kill {kills}\n")
         os.kill(pid_of(pool, 0), signal.SIGKILL)

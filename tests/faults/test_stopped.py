@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fault_nodes import Faulty, Pass, stop_itself
 from fault_tools import Place, chain, check_fields, is_running, soon
-from watching import KILL_S, config, pid_of, told, unresponsive
+from watching import KILL_S, config, pid_of, supervisor_of, told, unresponsive
 
 from remotemedia.workers.pool import WorkerPool
 
@@ -80,9 +80,7 @@ async def test_the_clock_stands_still_while_a_debugger_holds_it(place: Place, ca
     async with WorkerPool([Pass()], config=config(frame_timeout_s=KILL_S)) as pool:
         assert await pool.process(1) == 1
         pid = pid_of(pool, 0)
-        parts = pool._parts
-        assert parts is not None
-        watch = parts.supervisors[0].watch
+        watch = supervisor_of(pool, 0).watch
         assert watch is not None
         debugger = Debugger(pid)
         try:
