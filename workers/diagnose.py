@@ -67,6 +67,22 @@ def parse_facts(stat: str, wchan: str) -> ProcessFacts:
     return ProcessFacts(state=fields[0], cpu_s=cpu_s, wchan="" if wchan.strip() == "0" else wchan.strip())
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal; else the signal may be its end."""
+    try:
+        return parse_catches(Path(f"/proc/{pid}/status").read_text(), number)
+    except OSError:
+        return False
+
+
+def parse_catches(status: str, number: int) -> bool:
+    """From the text of /proc/<pid>/status."""
+    for line in status.splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def explain(facts: ProcessFacts, *, beats: bool, cpu_s: float = 0.0, over_s: float = 0.0) -> str:
     """What the state means. `beats`: its interpreter runs, only the frame takes long; `cpu_s`: the processor time that
     it has used in the last `over_s` seconds.

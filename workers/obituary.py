@@ -193,7 +193,7 @@ def _cause_of_kill(oom: OomFacts, worker: WorkerIdentity, memory: Sequence[tuple
         return (
             "something outside killed it (`kill -9`), and not the kernel's out-of-memory killer, "
             f"whose count for our control group stayed at {oom.now}"
-        ), ""
+        ), "look for who sends signals: a script, an operator, a service manager"
     limit = f"the limit of the control group is {_mib(oom.limit_bytes)}" if oom.limit_bytes else "there is no limit"
     now = f", {_mib(oom.used_bytes)} of it are in use now" if oom.used_bytes is not None and oom.limit_bytes else ""
     own = next((nbytes for node, nbytes in memory if node == worker.node), None)

@@ -26,7 +26,7 @@ from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded,
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
-from remotemedia.workers.diagnose import Hang
+from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
 from remotemedia.workers.process import ExitStatus, WorkerProcess
@@ -290,8 +290,7 @@ class Supervisor:
 
     def _kill(self, *, dump_stacks: bool) -> None:
         assert self._process is not None
-        if dump_stacks and self._life.connected:  # before its hello it may have no handler yet, and would die of it
-            self.dump_stacks()
+        if dump_stacks and self.dump_stacks():
             self._loop.call_later(_STACKS_S, self._process.kill)
         else:
             self._process.kill()
@@ -340,10 +339,14 @@ class Supervisor:
         board = self._board
         return Signs(board.beats, board.frame, int(board.stats.values[stats.CALLS]), board.waits)
 
-    def dump_stacks(self) -> None:
-        """Have it write the stacks of all its threads to its stderr, whatever it does, and go on."""
-        if self._process is not None and self._life.connected:
-            self._process.send_signal(signal.SIGUSR2)
+    def dump_stacks(self) -> bool:
+        """Have it write the stacks of all its threads to its stderr, whatever it does, and go on. False: it would not,
+        because it has not got there yet, or because the node has taken the signal's handler away.
+        """
+        if self._process is None or not catches(self._process.pid, signal.SIGUSR2):
+            return False
+        self._process.send_signal(signal.SIGUSR2)
+        return True
 
     def give_up(self, hang: Hang) -> None:
         """It hangs: kill it, its stacks first."""

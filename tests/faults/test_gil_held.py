@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 import pytest
 from fault_nodes import Action, Faulty, FaultyCoroutine, hang_with_the_gil, nap_with_the_gil, spin_with_the_gil
@@ -44,6 +45,17 @@ async def test_it_is_killed_and_shows_where(
     (warning,) = told(caplog)
     assert f"process state {state}" in warning
     assert "GIL" in warning
+
+
+def nap_without_a_handler() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    nap_with_the_gil()
+
+
+async def test_asking_for_stacks_kills_nobody(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    async with WorkerPool([Faulty(nap_without_a_handler, at=1)], config=config(unresponsive_s=1000.0)) as pool:
+        assert await pool.process(1) == 1
+    assert len(told(caplog)) == 1
 
 
 async def test_one_that_gives_it_back_in_time_goes_on(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,11 @@ from remotemedia.workers.diagnose import (
     MemoryGroup,
     OomFacts,
     ProcessFacts,
+    catches,
     explain,
     memory_bytes,
     own_bytes,
+    parse_catches,
     parse_facts,
     parse_oom_kills,
     parse_pss,
@@ -88,6 +90,21 @@ def test_states_in_words(facts: ProcessFacts, beats: bool, cpu_s: float, said: l
         assert part in text
     assert ("GIL" in text) == ("GIL" in said)
     assert "{" not in text
+
+
+def test_who_catches_a_signal(sleeper: subprocess.Popen[bytes]) -> None:
+    assert not catches(sleeper.pid, signal.SIGUSR2)
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    assert catches(os.getpid(), signal.SIGUSR2)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    assert not catches(os.getpid(), signal.SIGUSR2)
+    signal.signal(signal.SIGUSR2, before)
+    assert parse_catches("Name:\tx\nSigCgt:\t0000000000000800\n", 12)
+    assert not parse_catches("Name:\tx\nSigCgt:\t0000000000000400\n", 12)
+    assert not parse_catches("Name:\tx\n", 12)
+    sleeper.kill()
+    sleeper.wait()
+    assert not catches(sleeper.pid, signal.SIGUSR2)
 
 
 def test_pss() -> None:

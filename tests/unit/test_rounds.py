@@ -46,8 +46,9 @@ class FakeWorker:
         self.beats += self.beats_by_itself
         return Signs(self.beats, self.frame, self.frames, waits=False)
 
-    def dump_stacks(self) -> None:
+    def dump_stacks(self) -> bool:
         self.stacks += 1
+        return True
 
     def give_up(self, hang: Hang) -> None:
         self.hangs.append(hang)
