@@ -125,6 +125,8 @@ class ShmReceiver:
             case Verdict.REMADE:
                 if words[ACKNOWLEDGED] == before:
                     words[ACKNOWLEDGED] = acceptance.acknowledge(before)
+                    fence()
+                    self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
             case Verdict.MISSING:
                 raise ChannelError(
                     self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
