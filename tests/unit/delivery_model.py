@@ -430,9 +430,11 @@ class _Exchange:
             self._feed.attend()
             self._sleep(process, bell)
         while self._feed.acknowledged() < self._feed.sequence:
-            bell.park(ACKNOWLEDGEMENT | CREDIT)
+            bell.park(ACKNOWLEDGEMENT | CREDIT | DATA)
             self._feed.attend()
             self._feed.demand()
+            if self._take():  # what is remade must be received to be acknowledged, though it is dropped
+                raise Violation("a frame after the end")
             if self._feed.acknowledged() < self._feed.sequence:
                 self._sleep(process, bell)
 
