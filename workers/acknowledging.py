@@ -51,7 +51,7 @@ class Acknowledging:
         if self.snapshots is not None:
             self.snapshots.settle(acknowledged)
             covered = self.snapshots.covered
-        for lane, position in waiting.due(acknowledged, covered).items():
+        for lane, position in waiting.due(acknowledged, covered):
             self._inbox.receivers[lane].acknowledge(position.sequence, position)
 
     async def take_snapshot(self, *, in_demand: bool) -> None:
