@@ -115,6 +115,7 @@ class Stage:
             if frame is None:
                 frame = await self._next()
             value, number, flags = frame.value, frame.number, frame.flags
+            self._stamp.session = frame.session
             if value is MARK or (given_up and number in given_up):
                 await (self._on_mark(frame) if value is MARK else self._give_up(frame))
                 finished(frame)
