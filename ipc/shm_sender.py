@@ -133,6 +133,9 @@ class ShmSender:
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
         self._stride = second.payload_ptr - first.payload_ptr
         self._slot_overhead = self._stride - self._slot_blocks * BLOCK_BYTES
+        if generation:
+            for bell in self._bells:  # a predecessor may have died after it had taken back what they ask for
+                bell.ring()
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ without any event loop (remotemedia.workers.child.drive): then a frame costs no 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from remotemedia.core.exceptions import ChannelBroken, RemoteTraceback
 from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, FAILED, LAST, MARK, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, OwnDoorbell
+from remotemedia.ipc.lane import Position
 from remotemedia.ipc.messages import Failed, FailedPhase, encode
 from remotemedia.workers.acknowledging import Acknowledging
 from remotemedia.workers.board import FRAME, STOP, WAITS, Board
@@ -62,6 +64,8 @@ class Resumption(NamedTuple):
     given_up: frozenset[int]
     """Numbers of frames that have killed their worker too often to be tried again."""
     snapshots: Snapshots | None
+    positions: Sequence[Position | None] = ()
+    """For each input, where the predecessor stood."""
 
 
 class Stage:
@@ -85,7 +89,9 @@ class Stage:
         self._acknowledging: Acknowledging | None = None
         self._given_up: frozenset[int] = frozenset()
         if resumption is not None:
-            self._acknowledging = Acknowledging(inbox, sender, self._stamp, resumption.snapshots)
+            self._acknowledging = Acknowledging(
+                inbox, sender, self._stamp, resumption.snapshots, resumption.positions
+            )
             self._given_up = resumption.given_up
         self._bytes_out = 0
         self._since_published = 0
@@ -115,6 +121,7 @@ class Stage:
             if frame is None:
                 frame = await self._next()
             value, number, flags = frame.value, frame.number, frame.flags
+            self._stamp.session = frame.session
             if value is MARK or (given_up and number in given_up):
                 await (self._on_mark(frame) if value is MARK else self._give_up(frame))
                 finished(frame)

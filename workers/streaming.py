@@ -69,6 +69,7 @@ class Inputs:
             self._unfinished = None
 
     def _open(self, frame: Frame) -> None:
+        self._stage._stamp.session = frame.session
         if not frame.flags & END:
             if frame.value is MARK:
                 if frame.flags & LAST:  # not on the mark of one of several inputs

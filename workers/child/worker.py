@@ -239,7 +239,7 @@ class Worker:
                 rhythm = spec.snapshots
                 snapshots = Snapshots(node, store, every_frames=rhythm.every_frames, every_s=rhythm.every_s)
             last = max(((p.sent_number, p.sent_index) for p in positions if p), default=(-1, 0))
-            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots)
+            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots, positions)
         stage = Stage(node, inbox, sender, self._bell, self._board, resumption, worker_id=spec.worker_id)
         return stage, snapshot
 
