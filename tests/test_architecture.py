@@ -38,7 +38,8 @@ OWNERS = {
     "psutil": ["remotemedia.workers.limits", "remotemedia.instrumentation", "remotemedia.testing"],
     "structlog": ["remotemedia.log", "remotemedia.instrumentation", "remotemedia.cli", "remotemedia.cli_output"],
     "av": ["remotemedia.nodes.media_io", "remotemedia.testing.sources"],
-    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.cli_output", "remotemedia.top"],
+    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.cli_output", "remotemedia.top",
+             "remotemedia.testing.meter"],
     "ray": ["remotemedia.executors.ray"],
 }
 HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it

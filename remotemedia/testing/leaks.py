@@ -108,6 +108,11 @@ def _descendants(table: dict[int, _Process]) -> set[int]:
     return found
 
 
+def descendants() -> set[int]:
+    """Pids of this process's children, their children, and so on."""
+    return _descendants(_process_table())
+
+
 def _ancestors(table: dict[int, _Process]) -> set[int]:
     found: set[int] = set()
     pid = os.getpid()
