@@ -48,10 +48,16 @@ def frame(seed: int, number: int, largest: int = LARGEST_BYTES) -> Any:
     kind = dice.choices(("array", "dict", "bytes"), (6, 3, 1))[0]
     if kind == "bytes":
         return bytes(data)
-    array = _shaped(data, dice)
+    shaped = _shaped(data, dice)
     if kind == "array":
-        return array
-    return {"number": number, "data": array, "more": [array[:1].copy(), f"frame {number}"], "none": None}
+        return shaped
+    return {"number": number, "data": shaped, "more": [shaped[:1].copy(), f"frame {number}"], "none": None}
+
+
+def array(seed: int, number: int, largest: int) -> npt.NDArray[np.uint8]:
+    """Random bytes of a random size, the same for the same seed and number."""
+    dice = np.random.default_rng((seed, number))
+    return np.frombuffer(dice.bytes(int(dice.integers(SMALLEST_BYTES, largest))), np.uint8)
 
 
 def _shaped(data: bytearray, dice: random.Random) -> npt.NDArray[Any]:
@@ -67,9 +73,9 @@ def _shaped(data: bytearray, dice: random.Random) -> npt.NDArray[Any]:
     return flat.reshape(-1, columns)
 
 
-def raw_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def raw_bytes(value: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """The bytes of an array, without a copy if it is contiguous."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
 
 
 def label(value: Any) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from remotemedia.ipc.budget import most_bytes
-from remotemedia.testing.leaks import descendants
+from remotemedia.testing.leaks import descendants, own_shared_memory
 from remotemedia.workers.private_dir import SHM_DIR
 
 _BLOCK = 512  # st_blocks counts these, whatever the file system's block size is
@@ -68,14 +68,14 @@ class Gauges:
     children: int
     shm_files: int
     shm_bytes: int
-    """Of pools, whoever they belong to."""
+    """Of the pools of this process and its descendants."""
 
     @classmethod
     def read(cls) -> Gauges:
         """Read all of them, now. Processes that end meanwhile count for nothing."""
         children = descendants()
         own = _pss("self")
-        files = [entry for entry in SHM_DIR.iterdir() if entry.name.startswith("rm_")]
+        files = own_shared_memory()
         return cls(
             own_pss=own,
             tree_pss=own + sum(_pss(str(pid)) for pid in children),
@@ -83,7 +83,7 @@ class Gauges:
             threads=sum(1 for _ in Path("/proc/self/task").iterdir()),
             children=len(children),
             shm_files=len(files),
-            shm_bytes=shared_bytes("rm_"),
+            shm_bytes=sum(files.values()),
         )
 
 

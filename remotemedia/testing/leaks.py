@@ -199,6 +199,17 @@ def _shared_memory(foreign: set[str]) -> dict[str, str]:
     return found
 
 
+def own_shared_memory() -> dict[Path, int]:
+    """Files of this process's and its descendants' pools in /dev/shm, and the bytes of memory behind each."""
+    foreign = _pools_of_others()
+    found = {}
+    for entry in SHM_DIR.glob("rm_*"):
+        with suppress(OSError):  # it has just been removed
+            if _pool_of(entry) not in foreign:
+                found[entry] = entry.lstat().st_blocks * 512
+    return found
+
+
 def _shared_memory_of_others() -> set[str]:
     """Inodes in /dev/shm that processes other than this one and its descendants have mapped.
 
