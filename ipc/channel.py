@@ -13,6 +13,12 @@ Life of a frame: loan (`empty`) → write → `pack` → `send` on one side; `re
 received frame is released when the `Frame` and every object made from its value is gone, whatever thread drops the last
 of them.
 
+A channel that retains (`ChannelSpec.retain`) survives the death of either process. Its sender keeps every frame until
+each receiver has acknowledged it, and sends the unacknowledged ones again to a receiver's next generation; the next
+generation of a sender makes its frames again, and receivers drop what they have had. Acknowledging is not releasing: a
+receiver may still look at a frame whose loss would not matter any more, and must not acknowledge one, released or not,
+before what it made from it is safe. Whoever cannot be lost (the coordinator) acknowledges as it receives.
+
 Nothing here blocks: `send` needs credit (`has_credit`), `receive` gives None when there is nothing. Who has to wait
 parks on its doorbell (remotemedia.ipc.doorbell), which the other side rings.
 """
@@ -23,6 +29,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from remotemedia.ipc.lane import Position
 
 LAST = 1
 """Flag: the sender's last frame for this number."""
@@ -70,7 +78,7 @@ MARK = Mark()
 class Frame:
     """A received frame. Holds its slot (`lease`) until it is dropped together with everything derived from `value`."""
 
-    __slots__ = ("flags", "index", "lease", "nbytes", "number", "session", "value")
+    __slots__ = ("flags", "index", "lane", "lease", "nbytes", "number", "sent_as", "sequence", "session", "value")
 
     value: Any
     """The data; MARK for a bare mark."""
@@ -81,6 +89,12 @@ class Frame:
     nbytes: int
     """Size of the payload in bytes."""
     lease: Any
+    sequence: int
+    """The channel's own number of it."""
+    lane: int
+    """Which input of the stage it came from."""
+    sent_as: tuple[int, int] | None
+    """Its (number, flags) on the channel, where a stage with several inputs sees others."""
 
 
 class Sender(Protocol):
@@ -117,6 +131,23 @@ class Sender(Protocol):
         """How many sent frames are not yet released by every receiver."""
         ...
 
+    @property
+    def sequence(self) -> int:
+        """The number of the frame that was sent last."""
+        ...
+
+    def acknowledged(self) -> int:
+        """Up to which number every receiver has finished with what was sent."""
+        ...
+
+    def attend(self) -> bool:
+        """Send again what a receiver's next generation needs; False while there is no room for all of it yet."""
+        ...
+
+    def demand(self) -> None:
+        """The sender is going to sleep for want of credit: wake receivers that have some to give back."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -133,6 +164,17 @@ class Receiver(Protocol):
 
     def receive(self) -> Frame | None:
         """The next frame, or None if there is none now."""
+        ...
+
+    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+        """All frames up to this one are finished with for good: the sender may forget them. `position`: where a next
+        generation of this receiver has to go on; None for one that has none.
+        """
+        ...
+
+    @property
+    def is_in_demand(self) -> bool:
+        """Whether the sender sleeps for want of credit or acknowledgement."""
         ...
 
     def close(self) -> None: ...

@@ -16,6 +16,7 @@ from remotemedia.config import ChannelConfig
 from remotemedia.core.exceptions import FrameTooLarge
 from remotemedia.ipc.channel import Frame, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, Doorbell
+from remotemedia.ipc.lane import Position
 
 
 class LocalParcel:
@@ -50,7 +51,7 @@ class LocalSender:
         self.bytes_copied = 0
         self._config = config
         self._bell = bell
-        self._sequence = 0
+        self.sequence = 0
         self._in_flight: dict[int, int] = {}  # sequence → bytes
         self.receivers = tuple(LocalReceiver() for _ in range(receivers))
 
@@ -71,19 +72,30 @@ class LocalSender:
         return len(sizes) < 2 or sum(sizes) + nbytes <= self._config.window_bytes  # noqa: PLR2004 - two always pass
 
     def send(self, parcel: LocalParcel, stamp: Stamp) -> None:
-        self._sequence += 1
-        self._in_flight[self._sequence] = parcel.nbytes
-        lease = LocalLease(self, self._sequence)
+        self.sequence += 1
+        self._in_flight[self.sequence] = parcel.nbytes
+        lease = LocalLease(self, self.sequence)
         for receiver in self.receivers:
             frame = Frame()
             frame.value, frame.nbytes, frame.lease = parcel.value, parcel.nbytes, lease
             frame.number, frame.index = stamp.number, stamp.index
+            frame.sequence, frame.lane, frame.sent_as = self.sequence, 0, None
             frame.session, frame.flags = stamp.session, stamp.flags
             receiver._queue.append(frame)
         self._bell.ring_for(DATA)
 
     def unreleased(self) -> int:
         return len(self._in_flight)
+
+    def acknowledged(self) -> int:
+        """Everything: what is sent here stays in a process that is not replaced."""
+        return self.sequence
+
+    def attend(self) -> bool:
+        return True
+
+    def demand(self) -> None:
+        """Nobody here sleeps on credit."""
 
     def close(self) -> None:
         for receiver in self.receivers:
@@ -100,6 +112,13 @@ class LocalReceiver:
 
     def receive(self) -> Frame | None:
         return self._queue.popleft() if self._queue else None
+
+    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+        """Nothing to do: see LocalSender.acknowledged."""
+
+    @property
+    def is_in_demand(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._queue.clear()

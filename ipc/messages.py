@@ -20,7 +20,9 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 2**20
 TOKEN_BYTES = 32
 
-FailedPhase: TypeAlias = Literal["load", "initialize", "process", "flush", "cleanup", "channel", "died"]
+FailedPhase: TypeAlias = Literal[
+    "load", "initialize", "process", "flush", "snapshot_state", "cleanup", "channel", "died"
+]
 Direction: TypeAlias = Literal["to_coordinator", "to_worker"]
 
 

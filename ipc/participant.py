@@ -65,8 +65,8 @@ class Participant:
     """One process's membership. Holds every port, so that they outlive no `close` and leave together."""
 
     def __init__(self, prefix: str, root: str) -> None:
-        self._prefix = prefix
-        config = iox.config.default()
+        self.prefix = prefix
+        config = self.config = iox.config.default()
         config.global_cfg.prefix = iox.FileName.new(prefix)
         config.global_cfg.root_path = iox.Path.new(root)
         config.global_cfg.node.cleanup_dead_nodes_on_creation = False
@@ -86,10 +86,12 @@ class Participant:
         """Take other users' rights from the one segment that iceoryx2 gives them; for the process that joined first."""
         from pathlib import Path  # not every worker needs it
 
-        for path in Path("/dev/shm").glob(f"{self._prefix}*.global_mgmt"):  # noqa: S108 - POSIX shared memory on Linux
+        for path in Path("/dev/shm").glob(f"{self.prefix}*.global_mgmt"):  # noqa: S108 - POSIX shared memory on Linux
             path.chmod(0o600)
 
-    def open_channel(self, name: str, *, receivers: int, queue_frames: int, create: bool) -> Any:
+    def open_channel(
+        self, name: str, *, subscribers: int, queue_room: int, queue_frames: int, create: bool
+    ) -> Any:
         """The publish-subscribe service of one channel. The queue of each receiver has room for every frame in flight.
         """
         builder = (
@@ -104,25 +106,25 @@ class Participant:
             else:
                 service = (
                     builder.enable_safe_overflow(False)
-                    .subscriber_max_buffer_size(queue_frames)
+                    .subscriber_max_buffer_size(queue_room)
                     .subscriber_max_borrowed_samples(queue_frames + _SPARE_SLOTS)
                     .history_size(0)
                     .max_publishers(1)
-                    .max_subscribers(receivers)
-                    .max_nodes(receivers + 3)  # the sender's, the coordinator's, and one that is being replaced
+                    .max_subscribers(subscribers)
+                    .max_nodes(subscribers + 3)  # the sender's, the coordinator's, and one that is being replaced
                     .create()
                 )
         self._ports.append(service)
         return service
 
-    def publisher(self, service: Any, *, slot_blocks: int, queue_frames: int, receivers: int) -> Any:
+    def publisher(self, service: Any, *, slot_blocks: int, slots: int) -> Any:
         """The sender's port: slots are sparse (memory is committed when first used) and reused last-in-first-out."""
         with _translated(str(service.name), "the sender's port cannot be created"):
             port = (
                 service.publisher_builder()
                 .initial_max_slice_len(slot_blocks)
                 .max_loaned_samples(_MAX_LOANS)
-                .override_sample_preallocation(slots_of_sender(queue_frames, receivers))
+                .override_sample_preallocation(slots)
                 .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
                 .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
                 .create()
@@ -130,10 +132,10 @@ class Participant:
         self._ports.append(port)
         return port
 
-    def subscriber(self, service: Any, *, queue_frames: int) -> Any:
+    def subscriber(self, service: Any, *, queue_room: int) -> Any:
         """A receiver's port."""
         with _translated(str(service.name), "a receiver's port cannot be created"):
-            port = service.subscriber_builder().buffer_size(queue_frames).create()
+            port = service.subscriber_builder().buffer_size(queue_room).create()
         self._ports.append(port)
         return port
 
@@ -143,9 +145,9 @@ class Participant:
         self._node = None
 
 
-def slots_of_sender(queue_frames: int, receivers: int) -> int:
-    """How many slots each segment of a sender has."""
-    return queue_frames + _MAX_LOANS + _SPARE_SLOTS * receivers
+def slots_of_sender(frames: int, subscribers: int) -> int:
+    """How many slots each segment of a sender has that may have `frames` frames in flight."""
+    return frames + _MAX_LOANS + _SPARE_SLOTS * subscribers
 
 
 max_open_slots = _MAX_LOANS - 1

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from remotemedia.config import ChannelConfig
-from remotemedia.ipc.ledger import LINE, LedgerLayout
-from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.lane import Lane, lane_words
+from remotemedia.ipc.ledger import Ledger, LedgerLayout
+from remotemedia.ipc.participant import Participant, slots_of_sender
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +27,49 @@ class ChannelSpec:
     receivers: int
     config: ChannelConfig
     lanes: tuple[int, ...]
-    """Ledger offset of each receiver's tickets."""
+    """Ledger offset of each receiver's lane."""
+    retain: bool
+    """Whether the sender keeps its frames until they are acknowledged."""
 
     @classmethod
-    def plan(cls, name: str, receivers: int, config: ChannelConfig, layout: LedgerLayout) -> ChannelSpec:
+    def plan(
+        cls, name: str, receivers: int, config: ChannelConfig, layout: LedgerLayout, *, retain: bool = False
+    ) -> ChannelSpec:
         """Reserve the channel's place in the ledger."""
-        lanes = tuple(layout.region(max(config.queue_frames, LINE)) for _ in range(receivers))
-        return cls(name=name, receivers=receivers, config=config, lanes=lanes)
+        lanes = tuple(layout.region(lane_words(config.queue_frames)) for _ in range(receivers))
+        return cls(name=name, receivers=receivers, config=config, lanes=lanes, retain=retain)
+
+    @property
+    def subscribers(self) -> int:
+        """Ports that receive: a sender that retains has one itself, which keeps the frames."""
+        return self.receivers + self.retain
+
+    @property
+    def queue_room(self) -> int:
+        """Frames that the queue of a receiver has room for, so that none is ever dropped.
+
+        One that is replaced may get as many as there are tickets before its sender knows of it, these again when it
+        does, and as many duplicates when another receiver is replaced (see ShmSender.attend); then new ones.
+        """
+        return self.config.queue_frames * (4 if self.retain else 1)
+
+    @property
+    def slots(self) -> int:
+        """Slots of a sender: for each ticket, and, where it may have to send again, for each that is repeated."""
+        return slots_of_sender(self.config.queue_frames * (2 if self.retain else 1), self.subscribers)
+
+    def lane(self, index: int, ledger: Ledger) -> Lane:
+        """One receiver's lane."""
+        return Lane(ledger, self.lanes[index], self.config.queue_frames)
 
     def open(self, participant: Participant, *, create: bool = False) -> Any:
         """The iceoryx2 service; the coordinator creates it, the others open it."""
         return participant.open_channel(
-            self.name, receivers=self.receivers, queue_frames=self.config.queue_frames, create=create
+            self.name,
+            subscribers=self.subscribers,
+            queue_room=self.queue_room,
+            queue_frames=self.config.queue_frames,
+            create=create,
         )
 
     def share_frames(self) -> int:

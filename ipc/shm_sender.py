@@ -5,26 +5,44 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from sys import getrefcount
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from remotemedia.config import KIB
 from remotemedia.core.exceptions import ChannelBroken, ChannelError, FrameTooLarge, SharedMemoryExhausted
 from remotemedia.core.frames import MediaFrame
 from remotemedia.ipc import codec
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, Doorbell
+from remotemedia.ipc.lane import ACKNOWLEDGED, GENERATION_SHIFT
 from remotemedia.ipc.ledger import Ledger
-from remotemedia.ipc.participant import LoanError, Participant, max_open_slots, slots_of_sender
+from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
+from remotemedia.ipc.replay import Replay
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import Header, Memory, address_of, array_at, free_shared_memory, populate
-from remotemedia.ipc.wire import BARE, BLOCK_BYTES, BYTES, HEADER, OBJECT, array_layout, blocks, layout_of
+from remotemedia.ipc.wire import (
+    BARE,
+    BLOCK_BYTES,
+    BYTES,
+    HEADER,
+    OBJECT,
+    USER_HEADER_BYTES,
+    array_layout,
+    blocks,
+    layout_of,
+)
 
 _TAIL_ROOM = 1024
 """Bytes kept free behind an array from `empty()`, so that a typed frame around it needs no copy."""
+
+_KEPT_BYTES = 256 * KIB
+"""A sender that retains and has more than this in flight looks at once for what it need not keep any more: the fewer
+slots are in use, the more of them stay in the processor's cache.
+"""
 
 _BARE = layout_of(BARE, 0)
 _pack_header = HEADER.pack_into
@@ -60,6 +78,10 @@ class Slot(Memory):  # type: ignore[valid-type,misc]
             self.sender._open_slots.discard(id(self))
 
 
+InFlight: TypeAlias = tuple[int, int, int, Any]
+"""sequence, ticket, bytes of the payload, and the sender's own hold on the sample (None: it does not retain)."""
+
+
 class ShmParcel:
     """A slot that is ready to be sent."""
 
@@ -73,20 +95,27 @@ class ShmSender:
     """The sending end (see remotemedia.ipc.channel.Sender). Belongs to one thread; arrays of `empty` may die in any."""
 
     def __init__(
-        self, participant: Participant, spec: ChannelSpec, ledger: Ledger, receivers: Sequence[Doorbell]
+        self,
+        participant: Participant,
+        spec: ChannelSpec,
+        ledger: Ledger,
+        receivers: Sequence[Doorbell],
+        generation: int = 0,
     ) -> None:
-        """`receivers`: the doorbell of each lane's process, in the order of the lanes."""
+        """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender."""
         config = spec.config
         self.name = spec.name
         self.copies = 0
         self.bytes_copied = 0
         self._config = config
-        self._lanes = [ledger.region(offset, config.queue_frames) for offset in spec.lanes]
+        lanes = [spec.lane(index, ledger) for index in range(spec.receivers)]
+        self._lanes = [lane.tickets(generation) for lane in lanes]
+        self._words = [lane.words for lane in lanes]
         self._bells = list(dict.fromkeys(receivers))
         self._receivers = spec.receivers
-        self._sequence = 0
+        self.sequence = generation << GENERATION_SHIFT
         self._free = list(range(config.queue_frames - 1, -1, -1))
-        self._in_flight: deque[tuple[int, int, int]] = deque()  # (sequence, ticket, nbytes)
+        self._in_flight: deque[InFlight] = deque()
         self._bytes_in_flight = 0
         self._large = spec.share_bytes()
         self._large_in_flight = 0
@@ -94,17 +123,15 @@ class ShmSender:
         self._open_slots: set[int] = set()
         self._slot_blocks = blocks(config.slot_bytes)
         self._backed: dict[int, int] = {}  # address of a slot → blocks of it that have memory behind them
-        self._port = participant.publisher(
-            spec.open(participant),
-            slot_blocks=self._slot_blocks,
-            queue_frames=config.queue_frames,
-            receivers=spec.receivers,
-        )
+        self._slots = spec.slots
+        service = spec.open(participant)
+        self._retained = participant.subscriber(service, queue_room=2).receive if spec.retain else None
+        self._replay = Replay(self, self._words, config.queue_frames) if spec.retain else None
+        self._port = participant.publisher(service, slot_blocks=self._slot_blocks, slots=self._slots)
         self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
         self._stride = second.payload_ptr - first.payload_ptr
         self._slot_overhead = self._stride - self._slot_blocks * BLOCK_BYTES
-        self._slots = slots_of_sender(config.queue_frames, spec.receivers)
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 
@@ -252,6 +279,12 @@ class ShmSender:
     # -- send ----------------------------------------------------------------------------------------------------------
 
     def has_credit(self, nbytes: int) -> bool:
+        replay = self._replay
+        if replay is not None:
+            if replay.is_due() and not replay.go_on():
+                return False  # what is new must not overtake what is sent again
+            if self._bytes_in_flight > _KEPT_BYTES:
+                self._collect()
         if self._fits(nbytes):
             return True
         self._collect()
@@ -274,17 +307,19 @@ class ShmSender:
         return self._bytes_in_flight - self._large_bytes_in_flight + nbytes <= window
 
     def _collect(self) -> None:
-        """Take back the tickets of all released frames: usually the oldest ones, seldom some in the middle."""
-        in_flight, lanes = self._in_flight, self._lanes
-        for _ in range(len(in_flight)):
-            sequence, ticket, nbytes = entry = in_flight.popleft()
+        """Take back the tickets of all finished frames: usually the oldest ones, seldom some in the middle."""
+        in_flight, lanes, held = self._in_flight, self._lanes, []
+        safe = self.sequence if self._retained is None else self.acknowledged()
+        while in_flight and in_flight[0][0] <= safe:
+            sequence, ticket, nbytes, _ = entry = in_flight.popleft()
             for lane in lanes:
                 if lane[ticket] != sequence:
-                    in_flight.append(entry)
+                    held.append(entry)
                     break
             else:
                 self._free.append(ticket)
                 self._account(-1, -nbytes, large=nbytes > self._large)
+        in_flight.extendleft(reversed(held))
 
     def _account(self, frames: int, nbytes: int, *, large: bool) -> None:
         self._bytes_in_flight += nbytes
@@ -293,9 +328,9 @@ class ShmSender:
             self._large_bytes_in_flight += nbytes
 
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
-        sample, nbytes = parcel.sample, parcel.nbytes
+        sample, nbytes, retained = parcel.sample, parcel.nbytes, self._retained
         ticket = self._free.pop()
-        self._sequence = sequence = self._sequence + 1
+        self.sequence = sequence = self.sequence + 1
         _pack_header(
             Header.from_address(sample.user_header_ptr),
             0,
@@ -307,17 +342,60 @@ class ShmSender:
             stamp.flags,
             parcel.layout,
         )
-        self._in_flight.append((sequence, ticket, nbytes))
         self._account(1, nbytes, large=nbytes > self._large)
         reached = getattr(sample, "__assume_init")().send()
+        self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained()))
         for bell in self._bells:
             bell.ring_for(DATA)
-        if reached != self._receivers:
+        if retained is None and reached != self._receivers:
             raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
 
     def unreleased(self) -> int:
         self._collect()
         return len(self._in_flight)
+
+    # -- receivers that are replaced -----------------------------------------------------------------------------------
+
+    def acknowledged(self) -> int:
+        if self._receivers == 1:
+            return self._words[0][ACKNOWLEDGED]
+        return min([words[ACKNOWLEDGED] for words in self._words])
+
+    def attend(self) -> bool:
+        return self._replay is None or not self._replay.is_due() or self._replay.go_on()
+
+    def demand(self) -> None:
+        if self._retained is not None:
+            for bell in self._bells:
+                bell.ring_for(DATA)
+
+    def forget(self, lane: int) -> None:
+        """The process of a lane has died, and with it every view of acknowledged frames: release those for it."""
+        tickets, acknowledged = self._lanes[lane], self._words[lane][ACKNOWLEDGED]
+        for sequence, ticket, _, _ in self._in_flight:
+            if sequence <= acknowledged:
+                tickets[ticket] = sequence
+
+    def connect(self) -> None:
+        """Reach receivers that have come, and take back what those that are gone had borrowed."""
+        self._port.update_connections()
+
+    def unacknowledged(self, lanes: Iterable[int]) -> list[InFlight]:
+        """What is in flight and one of `lanes` has not acknowledged, oldest first."""
+        safe = min(self._words[lane][ACKNOWLEDGED] for lane in lanes)
+        return [entry for entry in self._in_flight if entry[0] > safe]
+
+    def send_again(self, entry: InFlight) -> None:
+        """Send a copy of what is kept of a frame, with its old number and ticket."""
+        kept, nbytes = entry[3], entry[2]
+        copy = self._loan(nbytes)
+        ctypes.memmove(copy.user_header_ptr, kept.user_header_ptr, USER_HEADER_BYTES)
+        ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)
+        getattr(copy, "__assume_init")().send()
+        assert self._retained is not None
+        self._retained()  # our own port got it too
+        for bell in self._bells:
+            bell.ring_for(DATA)
 
     def close(self) -> None:
         """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from remotemedia.core.exceptions import ConfigurationError
 
@@ -20,8 +20,12 @@ def _require_type(setting: str, value: object, kind: type, expected: str) -> Non
         _refuse(setting, value, expected)
 
 
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
 def _require_seconds(setting: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if not _is_seconds(value):
         _refuse(setting, value, "seconds greater than 0")
 
 
@@ -67,11 +71,9 @@ class RestartPolicy:
     def __post_init__(self) -> None:
         _require_whole("max_restarts", self.max_restarts, 0, math.inf, "0 or more restarts")
         _require_seconds("period_s", self.period_s)
-        _require_type("backoff_s", self.backoff_s, tuple, "two numbers of seconds")
-        if len(self.backoff_s) != 2:
-            _refuse("backoff_s", self.backoff_s, "two numbers of seconds")
-        for seconds in self.backoff_s:
-            _require_seconds("backoff_s", seconds)
+        backoff: Any = self.backoff_s
+        if not isinstance(backoff, tuple) or len(backoff) != 2 or not all(_is_seconds(value) for value in backoff):
+            _refuse("backoff_s", backoff, "two numbers of seconds greater than 0")
         _require_whole("max_attempts", self.max_attempts, 1, math.inf, "at least 1 attempt")
 
     @classmethod
@@ -114,8 +116,8 @@ class PoolConfig:
     in_flight_bytes: int = 4 * MIB
     """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there
     are processors) is always let in, whatever its size."""
-    restart: RestartPolicy = field(default_factory=RestartPolicy)
-    """What happens when a worker dies."""
+    restart: RestartPolicy | None = None
+    """What happens when a worker dies. None: RestartPolicy() for a WorkerPool, never() for `execute_pipeline`."""
     on_error: OnError = "raise"
     """When a node's process() raises. "raise": the caller of that frame gets the error, the worker goes on with the
     next frame. "skip": the frame has no output and is counted. "restart": as if the worker had died of the frame. A
@@ -138,7 +140,8 @@ class PoolConfig:
         _require_type("timeouts", self.timeouts, Timeouts, "a Timeouts")
         _require_whole("in_flight_frames", self.in_flight_frames, 1, math.inf, "at least 1 frame")
         _require_whole("in_flight_bytes", self.in_flight_bytes, 1, math.inf, "at least 1 byte")
-        _require_type("restart", self.restart, RestartPolicy, "a RestartPolicy")
+        if self.restart is not None:
+            _require_type("restart", self.restart, RestartPolicy, "a RestartPolicy, or None")
         if self.on_error not in ("raise", "skip", "restart"):
             _refuse("on_error", self.on_error, '"raise", "skip" or "restart"')
         _require_whole("snapshot_frames", self.snapshot_frames, 1, math.inf, "at least 1 frame")

@@ -31,6 +31,10 @@ class Board:
     def request_stop(self) -> None:
         self.words[STOP] = 1
 
+    def reset(self) -> None:
+        """For the worker's next generation."""
+        self.words[STOP] = self.words[FRAME] = 0
+
     def begin(self, number: int) -> None:
         """The worker starts on the frame with this number."""
         self.words[FRAME] = number + 1

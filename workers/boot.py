@@ -1,10 +1,8 @@
 """What a worker must know before its first message: handed over in a sealed memfd that the child inherits.
 
-    8 bytes   length of the boot data, little endian
-    marshal   plain builtins; marshal, because the child has to read its sys.path before it can import anything
-    rest      the pickled node
-
-Nobody but the coordinator can write it: memfds have no name, and the seals forbid changes even to the holder.
+The data are plain builtins as marshal writes them, because the child has to read its sys.path before it can import
+anything. The pickled node is in a memfd of its own, which all generations of its worker inherit. Nobody but the
+coordinator can write either: memfds have no name, and the seals forbid changes even to the holder.
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ from __future__ import annotations
 import fcntl
 import marshal
 import os
-import struct
 from typing import Any
 
 import msgspec
 
 from remotemedia.ipc.shm_channel import ChannelSpec
+from remotemedia.workers.snapshots import SnapshotSpec
 
-_LENGTH = struct.Struct("<Q")
 _MARSHAL_VERSION = 4
 
 
@@ -51,6 +48,7 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     worker_id: int
     generation: int
+    payload_fd: int
     sys_path: tuple[str, ...]
     socket_path: str
     token: bytes
@@ -64,22 +62,33 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[InputSpec, ...]
     output: OutputSpec
     log_level: int
+    own_sources: bool
+    """Whether the pipeline's sources number their frames themselves."""
+    replaceable: bool
+    """Whether a next generation would go on where this one ends."""
+    given_up: tuple[int, ...] = ()
+    """Numbers of frames that are not to be tried again."""
+    snapshots: SnapshotSpec | None = None
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""
         bells = [self.bell, *(i.sender for i in self.inputs), *self.output.receivers]
-        return tuple(dict.fromkeys([self.parent_fd, self.ledger_fd, *(bell.fd for bell in bells)]))
+        snapshots = self.snapshots.fds if self.snapshots is not None else ()
+        own = [self.payload_fd, self.parent_fd, self.ledger_fd, *snapshots]
+        return tuple(dict.fromkeys([*own, *(bell.fd for bell in bells)]))
 
 
-def write_boot_fd(spec: BootSpec, payload: bytes) -> int:
-    """A sealed memfd with the boot data and the node. The caller closes it."""
-    data = marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION)
-    fd = os.memfd_create("remotemedia-boot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def write_boot_fd(spec: BootSpec) -> int:
+    """A sealed memfd with the boot data. The caller closes it."""
+    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION))
+
+
+def sealed_fd(name: str, data: bytes) -> int:
+    """A memfd with `data`, that nobody can change. The caller closes it."""
+    fd = os.memfd_create(f"remotemedia-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(fd, "wb", closefd=False) as file:
-            file.write(_LENGTH.pack(len(data)))
             file.write(data)
-            file.write(payload)
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     except BaseException:

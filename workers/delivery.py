@@ -1,14 +1,22 @@
-"""The order in which a stage takes its inputs. Pure: no clock, no I/O.
+"""The order in which a stage takes its inputs, and when it may acknowledge them. Pure: no clock, no I/O.
 
 Every frame carries the number of the source frame it was made from, and every sender says which of its frames is the
 last for a number (a bare mark, when it has nothing to send). So a stage with several inputs can take, for each number,
 all frames of its first input, then all of the second, and so on: the same sequence in every run and in every executor,
 whatever the timing.
+
+An input is acknowledged, so that its sender may forget it, only when all outputs that were sent since the stage took it
+have been acknowledged by their receivers. So acknowledgement walks backwards from the sink, and whatever set of workers
+dies, what they have not finished is still kept by somebody who lives.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+
 from remotemedia.ipc.channel import END, LAST
+from remotemedia.ipc.lane import Position
 
 
 class Window:
@@ -52,6 +60,27 @@ class Merge:
         self.turn = 0
         """The input to take the next frame from."""
 
+    @classmethod
+    def resumed(cls, last: Sequence[Position | None], *, own_sources: bool) -> Merge:
+        """Where a stage goes on whose inputs have been finished up to `last`.
+
+        `own_sources`: the pipeline's sources number their frames themselves, and may end after different numbers; else
+        all inputs end with the same number.
+        """
+        merge = cls(len(last))
+        newest = max((p.session if own_sources else p.number) for p in last if p) if any(last) else 0
+        for index, position in enumerate(last):
+            if position and position.flags & END:
+                merge._ended[index] = newest == (position.session if own_sources else position.number)
+        open_inputs = [i for i, ended in enumerate(merge._ended) if not ended]
+        if not open_inputs:
+            return cls(len(last))
+        merge._end = max((p.number for p, ended in zip(last, merge._ended, strict=True) if p and ended), default=0)
+        done = [(p.number, bool(p.flags & LAST)) if p else (-1, True) for p in last]
+        present = max(done[i][0] for i in open_inputs)
+        merge.turn = next((i for i in open_inputs if done[i] < (present, True)), open_inputs[0])
+        return merge
+
     def later(self) -> list[int]:
         """The inputs whose turn for the present number is still to come, in order."""
         return [i for i in range(self.turn + 1, len(self._ended)) if not self._ended[i]]
@@ -79,3 +108,39 @@ class Merge:
             return end, flags
         self.turn = ended.index(False)
         return number, flags & ~END
+
+
+class Unacknowledged:
+    """The inputs that a stage has finished with and not acknowledged yet, oldest first."""
+
+    __slots__ = ("_waiting", "finished")
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, int, tuple[int, ...]]] = deque()
+        self.finished = 0
+        """How many inputs have been finished with, ever."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, sent: int, lane: int, position: tuple[int, ...]) -> None:
+        """An input from `lane` is finished with; `sent`: sequence number of the last output by then; `position`: the
+        fields of a Position.
+        """
+        self._waiting.append((sent, lane, position))
+        self.finished += 1
+
+    def due(self, acknowledged: int, covered: int | None = None) -> dict[int, Position]:
+        """Take out what may be acknowledged now: for each lane the last position.
+
+        `acknowledged`: up to which sequence number the outputs have been acknowledged. `covered`: no more inputs than
+        the first so many (of `finished`): those that a snapshot of the node's state has seen.
+        """
+        waiting = self._waiting
+        most = len(waiting) if covered is None else covered - (self.finished - len(waiting))
+        found: dict[int, tuple[int, ...]] = {}
+        while most > 0 and waiting and waiting[0][0] <= acknowledged:
+            _, lane, position = waiting.popleft()
+            found[lane] = position
+            most -= 1
+        return {lane: Position(*position) for lane, position in found.items()}

@@ -19,7 +19,7 @@ from remotemedia.core.exceptions import ChannelBroken, PipelineError
 from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.workers.delivery import Window
-from remotemedia.workers.stage import Inbox
+from remotemedia.workers.inbox import Inbox
 
 _BREATHE_S = 0.001
 """How long a stream goes on without waiting before other tasks of the loop get their turn."""
@@ -111,6 +111,7 @@ class Exchange:
         self._calls = 0
         self._streams: list[_Stream] = []
         self._source_run: _Stream | None = None
+        self._source_start = 0
         self._lock = asyncio.Lock()
         self._error: BaseException | None = None
 
@@ -148,7 +149,9 @@ class Exchange:
             parcel = self._feed.pack(value)
             try:
                 nbytes = parcel.nbytes
-                await self._bell.until(lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA)
+                await self._bell.until(
+                    lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA, self._feed.demand
+                )
                 self._send(parcel, flags, owner)
             finally:
                 del parcel  # who keeps the exception of a call must not keep a slot with it
@@ -165,7 +168,9 @@ class Exchange:
     def _send(self, parcel: Any, flags: int, owner: _Call | _Stream) -> None:
         stamp = self._stamp
         stamp.number, stamp.flags = self._next_number, flags
-        if not flags & START:  # a source numbers its frames itself
+        if flags & START:  # a source numbers its frames itself, from here on
+            self._source_start = stamp.number
+        else:
             self._owners[stamp.number] = owner, owner.sent, parcel.nbytes
             self._window.enter(parcel.nbytes)
             owner.sent += 1
@@ -255,6 +260,7 @@ class Exchange:
 
     def on_ring(self) -> None:
         """The doorbell rang: take what is wanted, and stay listening."""
+        self._feed.attend()
         self._take_wanted()
         if self._wanted():
             self._listen()
@@ -266,6 +272,8 @@ class Exchange:
         self._take_wanted()
         self._bell.park(what)
         self._take_wanted()
+        if what & CREDIT:
+            self._feed.demand()
 
     def _wanted(self) -> bool:
         """Whether somebody waits for an output, or for the room that taking one makes.
@@ -292,7 +300,9 @@ class Exchange:
 
     def _deliver(self, frame: Frame) -> None:
         if self._source_run is not None:
-            self._source_run.deliver(frame, frame.number)
+            self._source_run.deliver(frame, frame.number - self._source_start)
+            if frame.flags & END:
+                self._next_number = frame.number + 1
             return
         if not frame.flags & LAST:
             owner, index, _ = self._owners[frame.number]

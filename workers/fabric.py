@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remotemedia.config import ChannelConfig
+from remotemedia.config import ChannelConfig, PoolConfig
 from remotemedia.core.exceptions import SharedMemoryExhausted
 from remotemedia.ipc.budget import least_bytes
 from remotemedia.ipc.channel import Receiver, Sender
@@ -16,8 +16,9 @@ from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.local_channel import LocalSender
 from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BellSpec, InputSpec, OutputSpec
+from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.plan import FEED, Plan
-from remotemedia.workers.stage import Inbox
+from remotemedia.workers.snapshots import SnapshotSpec
 from remotemedia.workers.tee import Tee
 
 if TYPE_CHECKING:
@@ -36,9 +37,13 @@ class Fabric:
         self._senders: dict[int, Sender] = {}
         self._local: dict[int, LocalSender] = {}
         self._participant: Participant | None = None
+        self._snapshot_fds: dict[int, tuple[int, int]] = {}
         try:
             for stage in (FEED, *(i for i, remote in enumerate(plan.remote) if remote)):
                 self._fds[stage] = new_doorbell_fd()
+            for stage, words in enumerate(plan.snapshots):
+                if words is not None:
+                    self._snapshot_fds[stage] = _new_memfd(), _new_memfd()
         except OSError:
             self.close()
             raise
@@ -71,6 +76,32 @@ class Fabric:
         route = self._plan.routes[stage]
         assert route.shared is not None
         return OutputSpec(channel=route.shared, receivers=tuple(self.bell_of(c) for c in route.shared_consumers))
+
+    def snapshots_of(self, stage: int, config: PoolConfig) -> SnapshotSpec | None:
+        """Where a worker keeps the state of its node."""
+        words = self._plan.snapshots[stage]
+        if words is None:
+            return None
+        return SnapshotSpec(
+            fds=self._snapshot_fds[stage],
+            words=words,
+            every_frames=config.snapshot_frames,
+            every_s=config.snapshot_s,
+        )
+
+    def is_replaceable(self, stage: int) -> bool:
+        return self._plan.is_replaceable(stage)
+
+    @property
+    def own_sources(self) -> bool:
+        return self._plan.has_own_sources
+
+    def reap(self) -> None:
+        """Remove what workers that have ended left in iceoryx2. Blocks for some milliseconds: not for the loop."""
+        from remotemedia.ipc.reaping import reap
+
+        if self._participant is not None:
+            reap(self._participant)
 
     # -- the coordinator's ends ----------------------------------------------------------------------------------------
 
@@ -158,3 +189,11 @@ class Fabric:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        for pair in self._snapshot_fds.values():
+            for fd in pair:
+                os.close(fd)
+        self._snapshot_fds.clear()
+
+
+def _new_memfd() -> int:
+    return os.memfd_create("remotemedia-snapshot", os.MFD_CLOEXEC)

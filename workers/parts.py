@@ -15,7 +15,7 @@ from remotemedia.workers import rundir
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.plan import Plan
-from remotemedia.workers.supervisor import Supervisor
+from remotemedia.workers.slot import Slot
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -26,7 +26,7 @@ class Parts:
 
     def __init__(self, plan: Plan, config: PoolConfig) -> None:
         self.owner_pid = os.getpid()
-        self.supervisors: dict[int, Supervisor] = {}
+        self.slots: dict[int, Slot] = {}
         self.control: Any = None
         self.waiter: LoopWaiter | None = None
         self.directory = rundir.PoolDir.create(config.runtime_dir)
@@ -58,8 +58,8 @@ class Parts:
         if os.getpid() != self.owner_pid:
             return
         warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
-        for supervisor in self.supervisors.values():
-            supervisor.kill_now()
+        for slot in self.slots.values():
+            slot.kill_now()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.close()
 

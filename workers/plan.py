@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from remotemedia.config import ChannelConfig
-from remotemedia.core.calling import takes_input
+from remotemedia.core.calling import CallStyle, call_style, has_snapshots, takes_input
 from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.graph import Graph
 from remotemedia.ipc.ledger import LedgerLayout
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.board import BOARD_WORDS
+from remotemedia.workers.snapshots import STORE_WORDS
 
 FEED = -1
 
@@ -41,6 +42,10 @@ class Plan:
     bell_words: tuple[int, ...]
     """Per stage; inline stages share the coordinator's."""
     coordinator_bell: int
+    snapshots: tuple[int | None, ...]
+    """Per stage, where its words of the snapshots lie; None: its node has no `snapshot_state`, or is not replaced."""
+    retain: bool
+    """Whether frames are kept for workers that are replaced."""
     layout: LedgerLayout
 
     @property
@@ -63,8 +68,18 @@ class Plan:
         return 0 <= stage < len(self.remote) and self.remote[stage]
 
 
-def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig) -> Plan:
-    """Lay out the pool for `graph`. Raises ConfigurationError for a mixture of sources with and without input."""
+    def is_replaceable(self, stage: int) -> bool:
+        """Whether a next generation of a worker can go on where it died: not where the node itself iterates over its
+        inputs, so that nobody knows which of them an output was made of.
+        """
+        return self.retain and call_style(self.graph.nodes[stage]) is not CallStyle.STREAMING
+
+
+def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, retain: bool = False) -> Plan:
+    """Lay out the pool for `graph`. `retain`: workers that die are to be replaced, and nothing lost.
+
+    Raises ConfigurationError for a mixture of sources with and without input.
+    """
     takers = {takes_input(graph.nodes[i]) for i in graph.sources}
     if len(takers) > 1:
         raise ConfigurationError("some first nodes make their frames themselves and others take input: use one kind")
@@ -73,6 +88,10 @@ def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig) -> P
     coordinator_bell = layout.region(1)
     boards = tuple(layout.region(BOARD_WORDS) for _ in graph.nodes)
     bell_words = tuple(layout.region(1) if is_remote else coordinator_bell for is_remote in remote)
+    snapshots = tuple(
+        layout.region(STORE_WORDS) if retain and is_remote and has_snapshots(node) else None
+        for node, is_remote in zip(graph.nodes, remote, strict=True)
+    )
     collect = len(graph.nodes)
     routes: dict[int, Route] = {}
     for producer in (FEED, *range(len(graph.nodes))):
@@ -83,6 +102,8 @@ def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig) -> P
             consumers = graph.successors(producer) or (collect,)
         local = tuple(c for c in consumers if not here and (c == collect or not remote[c]))
         shared = tuple(c for c in consumers if c not in local)
-        spec = ChannelSpec.plan(f"{producer}:{name}"[:200], len(shared), config, layout) if shared else None
+        spec = None
+        if shared:
+            spec = ChannelSpec.plan(f"{producer}:{name}"[:200], len(shared), config, layout, retain=retain)
         routes[producer] = Route(producer, spec, shared, local)
-    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, layout)
+    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, snapshots, retain, layout)

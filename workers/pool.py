@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from remotemedia.config import PoolConfig
+from remotemedia.config import PoolConfig, RestartPolicy
 from remotemedia.core.exceptions import (
     ConfigurationError,
     NodeError,
@@ -34,8 +34,9 @@ from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
-from remotemedia.workers.supervisor import Supervisor, refuse_deep_nesting
+from remotemedia.workers.supervisor import refuse_deep_nesting
 
 _logger = logging.getLogger("remotemedia.pool")
 
@@ -92,8 +93,15 @@ class WorkerPool:
         graph = nodes if isinstance(nodes, Graph) else Graph.chain(list(nodes))
         if not graph.nodes:
             raise ConfigurationError("a pool needs at least one node")
-        self._config = config or PoolConfig()
-        self._plan = make_plan(graph, tuple(places or graph.with_executor("multiprocess")), self._config.channel)
+        config = config or PoolConfig()
+        self._restart = config.restart or RestartPolicy()
+        self._config = config
+        self._plan = make_plan(
+            graph,
+            tuple(places or graph.with_executor("multiprocess")),
+            self._config.channel,
+            retain=self._restart.max_restarts > 0,
+        )
         self._parts: Parts | None = None
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,11 +151,19 @@ class WorkerPool:
         self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self))
         parts.open_control(loop, self._on_message)
         for index in remote:
-            parts.supervisors[index] = Supervisor(
-                index, plan.graph.ids[index], payloads.pop(index), parts, self._config, loop, weakly(self._fail)
+            parts.slots[index] = Slot(
+                index,
+                plan.graph.ids[index],
+                payloads.pop(index),
+                parts,
+                self._config,
+                loop,
+                weakly(self._fail),
+                policy=self._restart,
+                on_error=self._config.on_error,
             )
-        for supervisor in parts.supervisors.values():
-            supervisor.spawn()
+        for slot in parts.slots.values():
+            slot.spawn()
         # While the workers import what they need: the coordinator's part. No await until the channels are there,
         # because the answer
         # to a worker's hello lets it open them.
@@ -162,7 +178,7 @@ class WorkerPool:
         self._exchange = Exchange(fabric.sender(FEED), fabric.inbox(plan.collect), fabric.bell, window)
         stages = self._inline_stages()
         await self._initialize_inline()
-        await asyncio.gather(*(supervisor.ready() for supervisor in parts.supervisors.values()))
+        await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
         if self._error is not None:
             raise self._error
         fail = weakly(self._fail)
@@ -201,9 +217,9 @@ class WorkerPool:
 
     def _on_message(self, worker_id: int, message: FromWorker | RemoteMediaError) -> None:
         parts = self._parts
-        supervisor = parts.supervisors.get(worker_id) if parts is not None else None
-        if supervisor is not None:
-            supervisor.on_message(message)
+        slot = parts.slots.get(worker_id) if parts is not None else None
+        if slot is not None:
+            slot.on_message(message)
 
     def _fail(self, error: RemoteMediaError) -> None:
         """The first failure ends the pool: everybody who waits gets it."""
@@ -278,14 +294,14 @@ class WorkerPool:
         return PoolSnapshot(workers=tuple(self._worker_snapshot(i, parts) for i in range(len(self._plan.graph.nodes))))
 
     def _worker_snapshot(self, index: int, parts: Parts) -> WorkerSnapshot:
-        supervisor = parts.supervisors.get(index)
+        slot = parts.slots.get(index)
         facts = parts.fabric.boards[index].stats.as_dict(self._plan.graph.ids[index])
         return WorkerSnapshot(
             node=facts["node_id"],
             worker_id=index,
-            pid=supervisor.pid if supervisor else None,
-            state=supervisor.state if supervisor else "inline",
-            generation=0,
+            pid=slot.pid if slot else None,
+            state=slot.state if slot else "inline",
+            generation=slot.generation if slot else 0,
             frames=facts["calls"],
             p50_us=facts["p50_us"],
             p99_us=facts["p99_us"],
@@ -344,13 +360,13 @@ class WorkerPool:
         for task in self._stage_tasks:
             task.cancel()
         await asyncio.gather(*self._stage_tasks, return_exceptions=True)
-        supervisors = list(reversed(parts.supervisors.values()))
-        for supervisor in supervisors:
-            supervisor.begin_stop()
-        cleanup_texts = await asyncio.gather(*(supervisor.stopped() for supervisor in supervisors))
-        for supervisor, text in zip(supervisors, cleanup_texts, strict=True):
+        slots = list(reversed(parts.slots.values()))
+        for slot in slots:
+            slot.begin_stop()
+        cleanup_texts = await asyncio.gather(*(slot.stopped() for slot in slots))
+        for slot, text in zip(slots, cleanup_texts, strict=True):
             if text:
-                self._note_cleanup_error(NodeError(supervisor.node_id, f"cleanup() raised {text}"))
+                self._note_cleanup_error(NodeError(slot.node_id, f"cleanup() raised {text}"))
         for index in reversed(self._initialized):
             try:
                 await cleanup(self._plan.graph.nodes[index])

@@ -8,25 +8,26 @@ without any event loop (remotemedia.workers.child.drive): then a frame costs no 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Sequence
 from types import CoroutineType
-from typing import Any
+from typing import Any, NamedTuple
 
 from remotemedia.core import stats
 from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, maybe_await, outputs_of
-from remotemedia.core.exceptions import ChannelBroken
+from remotemedia.core.exceptions import ChannelBroken, RemoteTraceback
 from remotemedia.core.node import Node
-from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Receiver, Sender, Stamp
-from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
-from remotemedia.ipc.messages import FailedPhase
+from remotemedia.ipc.channel import END, FAILED, LAST, MARK, START, Frame, Sender, Stamp
+from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, OwnDoorbell
+from remotemedia.ipc.messages import Failed, FailedPhase, encode
+from remotemedia.workers.acknowledging import Acknowledging
 from remotemedia.workers.board import FRAME, STOP, Board
-from remotemedia.workers.delivery import Merge
+from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.snapshots import Snapshots
 from remotemedia.workers.streaming import Inputs
 
 _PUBLISH_EVERY = 64
 """Frames between two updates of the byte counters on the board."""
 _BREATHE_NS = 1_000_000
+_SESSION_BITS = 0xFFFF_FFFF
 
 NODE_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a node may raise to fail; anything else (KeyboardInterrupt, a cancellation) is meant for its process."""
@@ -48,55 +49,44 @@ class NodeFailure(Exception):  # noqa: N818 - it carries a failure from the stag
         super().__init__(phase, number)
 
 
-class Inbox:
-    """The inputs of a stage as one sequence."""
+def _nothing(_frame: Frame) -> bool:
+    """In place of Acknowledging.finished, where nothing is to be acknowledged by the stage."""
+    return False
 
-    def __init__(self, receivers: Sequence[Receiver]) -> None:
-        self.receivers = receivers
-        self.bytes_in = 0
-        self._merge = Merge(len(receivers))
-        self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
-        self._only = receivers[0].receive if len(receivers) == 1 else None
 
-    def take(self) -> Frame | None:
-        """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
-        if self._only is not None:
-            frame = self._only()
-            if frame is not None:
-                self.bytes_in += frame.nbytes
-            return frame
-        turn = self._merge.turn
-        frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
-        if frame is None:
-            self._read_ahead()
-            return None
-        self.bytes_in += frame.nbytes
-        frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
-        return frame
+class Resumption(NamedTuple):
+    """What a stage takes over from its predecessor, and needs to have a successor."""
 
-    def _read_ahead(self) -> None:
-        """Take what the inputs whose turn comes later have for the present number.
-
-        Else it would fill their channels, and their senders, out of credit, would never get to send what the input
-        that is waited for is made from. Later numbers can stay where they are: for those, all of the present one has
-        been sent already. So no more is kept here than the outputs of one number.
-        """
-        for index in self._merge.later():
-            ahead = self._ahead[index]
-            while not (ahead and ahead[-1].flags & LAST):
-                frame = self.receivers[index].receive()
-                if frame is None:
-                    break
-                frame.lease = None  # the credit of what is no view of the slot goes back at once
-                ahead.append(frame)
+    stamp: Stamp
+    """Of the last frame that the predecessor has sent for good."""
+    given_up: frozenset[int]
+    """Numbers of frames that have killed their worker too often to be tried again."""
+    snapshots: Snapshots | None
 
 
 class Stage:
     """A node between its inbox and its sender."""
 
-    def __init__(self, node: Node, inbox: Inbox, sender: Sender, bell: OwnDoorbell, board: Board) -> None:
+    def __init__(
+        self,
+        node: Node,
+        inbox: Inbox,
+        sender: Sender,
+        bell: OwnDoorbell,
+        board: Board,
+        resumption: Resumption | None = None,
+        *,
+        worker_id: int = -1,
+    ) -> None:
+        """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on."""
+        self.worker_id = worker_id
         self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
-        self._stamp = Stamp(-1)
+        self._stamp = Stamp(-1) if resumption is None else resumption.stamp
+        self._acknowledging: Acknowledging | None = None
+        self._given_up: frozenset[int] = frozenset()
+        if resumption is not None:
+            self._acknowledging = Acknowledging(inbox, sender, self._stamp, resumption.snapshots)
+            self._given_up = resumption.given_up
         self._bytes_out = 0
         self._since_published = 0
         self._breathe_at = 0
@@ -116,16 +106,18 @@ class Stage:
 
     async def _run(self) -> None:
         process, take, board, words = self.node.process, self.inbox.take, self.board, self.board.words
+        finished = _nothing if self._acknowledging is None else self._acknowledging.finished
+        given_up = self._given_up
         pack, has_credit, send = self.sender.pack, self.sender.has_credit, self._send
         record, clock = board.stats.record, time.perf_counter_ns
         while not words[STOP]:
             frame = take()
             if frame is None:
-                self.publish()
-                frame = await self.bell.until(take, DATA)
+                frame = await self._next()
             value, number, flags = frame.value, frame.number, frame.flags
-            if value is MARK:
-                await self._on_mark(frame)
+            if value is MARK or (given_up and number in given_up):
+                await (self._on_mark(frame) if value is MARK else self._give_up(frame))
+                finished(frame)
                 del frame, value
                 continue
             words[FRAME] = number + 1
@@ -150,13 +142,69 @@ class Stage:
             except NODE_ERRORS as error:
                 raise self._failure("process", number) from error
             words[FRAME] = 0
+            if finished(frame):
+                await self._settle()
             del frame, value, result
             if started > self._breathe_at:
                 await self._breathe()
 
+    async def _next(self) -> Frame:
+        """The next frame, asleep until it is there; before that, what there was no time for."""
+        bell, take, acknowledging = self.bell, self.inbox.take, self._acknowledging
+        self.publish()
+        while True:
+            if acknowledging is not None:
+                await self._settle()
+            if (frame := take()) is not None:
+                return frame
+            bell.park(DATA)
+            if (frame := take()) is not None:
+                return frame
+            if acknowledging is not None and acknowledging.is_in_demand:
+                await self._serve_demand(acknowledging)
+            if not self.sender.attend():
+                bell.park(CREDIT)
+                self.sender.attend()
+            await bell.waiter.rung()
+            if (frame := take()) is not None:
+                return frame
+
+    async def _settle(self) -> None:
+        assert self._acknowledging is not None
+        self._acknowledging.settle()
+        if self._acknowledging.snapshots is not None:
+            await self._take_snapshot(in_demand=False)
+
+    async def _serve_demand(self, acknowledging: Acknowledging) -> None:
+        """A sender of ours waits for acknowledgements: ask for those that ours depend on, and be woken by them."""
+        if acknowledging.snapshots is not None:
+            await self._take_snapshot(in_demand=True)
+        self.bell.park(ACKNOWLEDGEMENT)
+        self.sender.demand()
+        acknowledging.settle()
+
+    async def _take_snapshot(self, *, in_demand: bool) -> None:
+        assert self._acknowledging is not None
+        try:
+            await self._acknowledging.take_snapshot(in_demand=in_demand)
+        except NODE_ERRORS as error:
+            raise self._failure("snapshot_state", max(self._stamp.number, 0)) from error
+
+    async def _give_up(self, frame: Frame) -> None:
+        """Instead of what would be made of a frame that has killed its worker too often: the news of that, once."""
+        number = frame.number
+        last = frame.flags & LAST
+        if number == self._stamp.number and self._stamp.flags & FAILED:
+            if last:
+                await self._send_mark(number, LAST)
+            return
+        nothing = RemoteTraceback(type_name="", text="").as_mapping()
+        news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
+        await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)
+
     async def _on_mark(self, frame: Frame) -> None:
         if frame.flags & START:
-            await self._run_source()
+            await self._run_source(frame.number)
         elif frame.flags & END:
             await self._finish(frame.number)
         elif frame.flags & LAST:
@@ -176,9 +224,9 @@ class Stage:
         self.board.end()
         await self._send_mark(number, LAST | END)
 
-    async def _run_source(self) -> None:
-        """A source numbers its outputs itself."""
-        number = 0
+    async def _run_source(self, number: int) -> None:
+        """A source numbers its outputs itself, from the number with which it was started on."""
+        self._stamp.session = number & _SESSION_BITS
         clock = time.perf_counter_ns
         try:
             self.board.begin(number)
@@ -244,12 +292,14 @@ class Stage:
     async def _credit(self, parcel: Any) -> None:
         sender, nbytes = self.sender, parcel.nbytes
         if not sender.has_credit(nbytes):
-            await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT)
+            await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT, sender.demand)
 
-    async def _send_mark(self, number: int, flags: int) -> None:
-        parcel = self.sender.pack(MARK)
+    async def _send_when_possible(self, parcel: Any, number: int, flags: int) -> None:
         await self._credit(parcel)
         self._send(parcel, number, flags)
+
+    async def _send_mark(self, number: int, flags: int) -> None:
+        await self._send_when_possible(self.sender.pack(MARK), number, flags)
 
     def _send(self, parcel: Any, number: int, flags: int) -> None:
         stamp = self._stamp

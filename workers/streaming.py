@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from remotemedia.ipc.channel import END, LAST, MARK, Frame
-from remotemedia.ipc.doorbell import DATA
 
 if TYPE_CHECKING:
     from remotemedia.workers.stage import Stage
@@ -61,8 +60,7 @@ class Inputs:
         async with self._lock:
             while not self.is_open:
                 await self._finish_number()
-                self._stage.publish()
-                self._open(await self._stage.bell.until(self._stage.inbox.take, DATA))
+                self._open(await self._stage._next())
 
     async def _finish_number(self) -> None:
         if self._unfinished is not None:

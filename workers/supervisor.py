@@ -77,15 +77,21 @@ class Supervisor:
         self,
         worker_id: int,
         node_id: str,
-        payload: bytes,
+        payload_fd: int,
         parts: PoolParts,
         config: PoolConfig,
         loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[RemoteMediaError], None],
+        *,
+        generation: int = 0,
+        given_up: tuple[int, ...] = (),
     ) -> None:
-        """`on_failure(error)` is called once, with the first thing that makes the worker useless."""
-        self.worker_id, self.node_id = worker_id, node_id
-        self._payload, self._parts, self._config, self._loop = payload, parts, config, loop
+        """`payload_fd`: a memfd with the node, which stays the caller's. `on_failure(error)` is called once, with the
+        first thing that makes the worker useless. `given_up`: numbers of frames that are not to be tried again.
+        """
+        self.worker_id, self.node_id, self.generation = worker_id, node_id, generation
+        self._payload_fd, self._given_up = payload_fd, given_up
+        self._parts, self._config, self._loop = parts, config, loop
         self._on_failure = on_failure
         self._life, self._instructions = life.begin(config.timeouts)
         self._process: WorkerProcess | None = None
@@ -108,7 +114,14 @@ class Supervisor:
 
     @property
     def identity(self) -> WorkerIdentity:
-        return WorkerIdentity(node=self.node_id, worker_id=self.worker_id, pid=self.pid)
+        return WorkerIdentity(
+            node=self.node_id, worker_id=self.worker_id, pid=self.pid, generation=self.generation
+        )
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether its node has been initialized."""
+        return self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -120,7 +133,7 @@ class Supervisor:
         try:
             child_end, self._parent_pipe = os.pipe2(os.O_CLOEXEC)
             spec = self._boot_spec(token, child_end)
-            boot_fd = write_boot_fd(spec, self._payload)
+            boot_fd = write_boot_fd(spec)
             self._process = WorkerProcess.spawn(
                 [self._config.python_executable or sys.executable, "-P", str(_ENTRY), str(boot_fd)],
                 env=_environment(),
@@ -135,7 +148,6 @@ class Supervisor:
             for fd in (child_end, boot_fd):
                 if fd >= 0:
                     os.close(fd)
-        self._payload = b""
         self._parts.directory.record_worker(self._process.pid)
         self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
         _logger.debug("spawned %s", self.identity)
@@ -146,7 +158,8 @@ class Supervisor:
         return BootSpec(
             node=self.node_id,
             worker_id=self.worker_id,
-            generation=0,
+            generation=self.generation,
+            payload_fd=self._payload_fd,
             sys_path=tuple(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100 - "" means the present directory
             socket_path=str(directory.socket_path),
             token=token,
@@ -160,6 +173,10 @@ class Supervisor:
             inputs=fabric.inputs_of(stage),
             output=fabric.output_of(stage),
             log_level=logging.getLogger().getEffectiveLevel(),
+            own_sources=fabric.own_sources,
+            replaceable=fabric.is_replaceable(stage),
+            given_up=self._given_up,
+            snapshots=fabric.snapshots_of(stage, self._config),
         )
 
     async def ready(self) -> None:
@@ -302,7 +319,8 @@ class Supervisor:
     def begin_stop(self) -> None:
         """Ask the worker to stop, clean up and exit; it is killed when its time is up."""
         if self._process is None:
-            self._ended.set_result(None)
+            if not self._ended.done():
+                self._ended.set_result(None)
         elif not self._life.phase.is_final:
             self._feed(events.StopRequested())
 

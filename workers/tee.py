@@ -41,6 +41,19 @@ class Tee:
     def unreleased(self) -> int:
         return max(self._shared.unreleased(), self._local.unreleased())
 
+    @property
+    def sequence(self) -> int:
+        return self._shared.sequence
+
+    def acknowledged(self) -> int:
+        return self._shared.acknowledged()
+
+    def attend(self) -> bool:
+        return self._shared.attend()
+
+    def demand(self) -> None:
+        self._shared.demand()
+
     def close(self) -> None:
         self._shared.close()
         self._local.close()

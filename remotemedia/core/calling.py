@@ -42,6 +42,11 @@ def needs_event_loop(node: Node) -> bool:
     return any(inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m) for m in methods)
 
 
+def has_snapshots(node: Node) -> bool:
+    """Whether the node can give its state, for a successor to go on from."""
+    return type(node).snapshot_state is not Node.snapshot_state
+
+
 def takes_input(node: Node) -> bool:
     """False for a source: its `process` can be called with no argument at all."""
     try:

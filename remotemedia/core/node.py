@@ -108,6 +108,19 @@ class Node:
         """Release what `initialize` acquired. May be called twice, and without a preceding `initialize`."""
         self._is_initialized = False
 
+    # -- surviving a restart -----------------------------------------------------------------------------------------
+
+    def snapshot_state(self) -> Any:
+        """The state that a successor needs to go on from here, as bytes or another buffer; a coroutine may give it.
+
+        Only for nodes that override it. It is asked for now and then, between two frames. When the worker dies, the
+        next generation gets the last state through `restore_state`, and then every frame that came after it.
+        """
+        return b""
+
+    def restore_state(self, state: memoryview) -> Any:
+        """Take over what `snapshot_state` of the previous generation gave; called after `initialize`."""
+
     # -- zero-copy outputs -------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from remotemedia.config import PoolConfig, RestartPolicy
 from remotemedia.core.graph import Graph
 from remotemedia.executors.base import Output, RunOptions, Source
 from remotemedia.workers.pool import WorkerPool
@@ -16,7 +18,10 @@ class MultiprocessExecution:
     """One execution of a graph in worker processes (see remotemedia.executors.base.Execution)."""
 
     def __init__(self, graph: Graph, places: tuple[str, ...], options: RunOptions) -> None:
-        self._pool = WorkerPool(graph, config=options.config, places=places)
+        config = options.config or PoolConfig()
+        if config.restart is None:
+            config = replace(config, restart=RestartPolicy.never())
+        self._pool = WorkerPool(graph, config=config, places=places)
         self._copy = options.own_outputs
 
     async def __aenter__(self) -> Self:

@@ -9,18 +9,21 @@ import os
 import sys
 
 
-def main() -> int:
-    """Read the boot data, then start for real."""
-    fd = int(sys.argv[1])
+def inherited(fd: int) -> memoryview:
+    """The content of an inherited memfd; closes the descriptor."""
     data = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
     os.close(fd)
-    length = int.from_bytes(data[:8], "little")
-    boot = marshal.loads(data[8 : 8 + length])  # noqa: S302 - our own, sealed
+    return data
+
+
+def main() -> int:
+    """Read the boot data, then start for real."""
+    boot = marshal.loads(inherited(int(sys.argv[1])))  # noqa: S302 - our own, sealed
     sys.path[:] = boot["sys_path"]
 
     from remotemedia.workers.child.worker import run
 
-    return run(boot, data[8 + length :])
+    return run(boot, inherited(boot["payload_fd"]))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from remotemedia._version import __version__
-from remotemedia.core.calling import needs_event_loop
+from remotemedia.core.calling import maybe_await, needs_event_loop
 from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
+from remotemedia.ipc.channel import Stamp
 from remotemedia.ipc.control import ControlClient
 from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell
 from remotemedia.ipc.ledger import Ledger
@@ -39,7 +40,10 @@ from remotemedia.workers.boot import BellSpec, BootSpec, parse_boot
 from remotemedia.workers.child import parent_watch
 from remotemedia.workers.child.drive import BlockingWaiter, drive
 from remotemedia.workers.child.logs import forward_logs
-from remotemedia.workers.stage import Inbox, NodeFailure, Stage, Stopped, cleanup, initialize
+from remotemedia.workers.delivery import Merge
+from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.snapshots import STORE_WORDS, Snapshot, Snapshots, SnapshotStore
+from remotemedia.workers.stage import NodeFailure, Resumption, Stage, Stopped, cleanup, initialize
 
 _FLUSH_S = 1.0
 _GOODBYE_S = 5.0
@@ -178,33 +182,57 @@ class Worker:
 
     async def _work(self, node: Node) -> None:
         try:
-            stage = self._connect(node)
+            stage, snapshot = self._connect(node)
         except BaseException as error:  # noqa: BLE001 - reported to the coordinator
             self._fail("channel", error)
             return
         try:
             await initialize(node)
+            if snapshot is not None:
+                await maybe_await(node.restore_state(snapshot.state))
         except BaseException as error:  # noqa: BLE001 - reported to the coordinator
             self._fail("initialize", error)
             return
         self._client.post(Ready())
         await stage.run()
 
-    def _connect(self, node: Node) -> Stage:
-        """Open the channels of this stage. The coordinator has created them."""
-        spec = self._spec
+    def _connect(self, node: Node) -> tuple[Stage, Snapshot | None]:
+        """Open the channels of this stage, which the coordinator has created, and go on where the last generation of
+        this worker ended; with the snapshot of its state.
+        """
+        spec, generation = self._spec, self._spec.generation
         participant = Participant(spec.shm_prefix, spec.iox_root)
         bells: dict[BellSpec, Doorbell] = {}
 
         def bell(of: BellSpec) -> Doorbell:
             return bells.setdefault(of, Doorbell(of.fd, self._ledger.region(of.word, 1)))
 
+        store = None
+        if spec.snapshots is not None:
+            store = SnapshotStore(spec.snapshots.fds, self._ledger.region(spec.snapshots.words, STORE_WORDS))
+        snapshot = store.load() if store is not None else None
+        positions = [i.channel.lane(i.lane, self._ledger).position for i in spec.inputs]
+        if snapshot is not None:
+            positions = snapshot.positions
         receivers: Sequence[ShmReceiver] = [
-            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender)) for i in spec.inputs
+            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender), generation, position)
+            for i, position in zip(spec.inputs, positions, strict=True)
         ]
         out = spec.output
-        sender = ShmSender(participant, out.channel, self._ledger, [bell(b) for b in out.receivers])
-        return Stage(node, Inbox(receivers), sender, self._bell, self._board)
+        sender = ShmSender(participant, out.channel, self._ledger, [bell(b) for b in out.receivers], generation)
+        inbox = Inbox(
+            receivers, safe=not spec.replaceable, merge=Merge.resumed(positions, own_sources=spec.own_sources)
+        )
+        resumption = None
+        if spec.replaceable:
+            snapshots = None
+            if store is not None and spec.snapshots is not None:
+                rhythm = spec.snapshots
+                snapshots = Snapshots(node, store, every_frames=rhythm.every_frames, every_s=rhythm.every_s)
+            last = max(((p.sent_number, p.sent_index) for p in positions if p), default=(-1, 0))
+            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots)
+        stage = Stage(node, inbox, sender, self._bell, self._board, resumption, worker_id=spec.worker_id)
+        return stage, snapshot
 
     def _fail(self, phase: FailedPhase, error: BaseException, number: int | None = None) -> None:
         self._failed = True

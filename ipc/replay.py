@@ -1,0 +1,68 @@
+"""Sending again to receivers that were replaced, in order and before anything new.
+
+A copy reaches every receiver of the channel, those too that have it already: they drop it and count it. So that the
+queue of one that does not take its frames never overflows with such duplicates, no more than there are tickets are on
+their way to it at once; the rest waits until it has taken some.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from remotemedia.ipc.lane import DUPLICATES, GENERATION
+
+if TYPE_CHECKING:
+    from remotemedia.ipc.shm_sender import InFlight, ShmSender
+
+
+class Replay:
+    """What one sender still has to send again."""
+
+    __slots__ = ("_duplicates", "_generations", "_most", "_only", "_sender", "_starting", "_waiting", "_words")
+
+    def __init__(self, sender: ShmSender, words: list[memoryview], tickets: int) -> None:
+        self._sender, self._words, self._most = sender, words, tickets
+        self._generations = [lane[GENERATION] for lane in words]
+        self._only = words[0] if len(words) == 1 else None
+        self._duplicates = [lane[DUPLICATES] for lane in words]
+        """Per lane: how many duplicates were sent to it."""
+        self._starting: set[int] = set()
+        """The lanes whose receivers get this for the first time."""
+        self._waiting: deque[InFlight] = deque()
+
+    def is_due(self) -> bool:
+        """Whether a receiver has been replaced, or something still waits."""
+        if self._only is not None:
+            return self._only[GENERATION] != self._generations[0] or bool(self._waiting)
+        return bool(self._waiting) or [lane[GENERATION] for lane in self._words] != self._generations
+
+    def go_on(self) -> bool:
+        """Send what there is room for; True when that is all."""
+        self._notice()
+        while self._waiting:
+            if not self._has_room():
+                return False
+            self._sender.send_again(self._waiting.popleft())
+            for lane in range(len(self._words)):
+                if lane not in self._starting:
+                    self._duplicates[lane] += 1
+        self._starting.clear()
+        return True
+
+    def _notice(self) -> None:
+        for lane, words in enumerate(self._words):
+            generation = words[GENERATION]
+            if generation != self._generations[lane]:
+                self._generations[lane] = generation
+                self._duplicates[lane] = 0
+                self._starting.add(lane)
+                self._sender.forget(lane)
+                self._sender.connect()
+                self._waiting = deque(self._sender.unacknowledged(self._starting))
+
+    def _has_room(self) -> bool:
+        return all(
+            lane in self._starting or self._duplicates[lane] - words[DUPLICATES] < self._most
+            for lane, words in enumerate(self._words)
+        )

@@ -1,0 +1,66 @@
+"""A worker's part in what survives its death: what its senders may forget, and where its next generation goes on."""
+
+from __future__ import annotations
+
+from remotemedia.ipc.channel import Frame, Sender, Stamp
+from remotemedia.ipc.lane import Position
+from remotemedia.workers.delivery import Unacknowledged
+from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.snapshots import Snapshots
+
+_BATCH = 8
+"""Inputs that are finished with before the receivers' acknowledgements are looked at, unless there is time anyway."""
+_BATCH_BYTES = 128 * 1024
+"""... or so many bytes: the memory of large frames is wanted back soon, while it is in the processor's cache."""
+
+
+class Acknowledging:
+    """Acknowledges the inputs of one stage as its outputs are acknowledged."""
+
+    def __init__(self, inbox: Inbox, sender: Sender, stamp: Stamp, snapshots: Snapshots | None) -> None:
+        """`stamp`: that of the frame that the stage has sent last, kept up to date by the stage."""
+        self._inbox, self._sender, self._stamp = inbox, sender, stamp
+        self.snapshots = snapshots
+        self._unacknowledged = Unacknowledged()
+        self._positions: list[Position | None] = [None] * len(inbox.receivers)
+        self._first = sender.sequence
+        """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
+        self._since = 0
+
+    def finished(self, frame: Frame) -> bool:
+        """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
+        number, flags = frame.sent_as or (frame.number, frame.flags)
+        stamp = self._stamp
+        position = frame.sequence, number, frame.index, flags, frame.session, stamp.number, stamp.index
+        self._unacknowledged.add(self._sender.sequence, frame.lane, position)
+        if self.snapshots is not None:
+            self._positions[frame.lane] = Position(*position)
+            if self.snapshots.is_due(self._unacknowledged.finished, in_demand=False):
+                return True
+        self._since += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
+        return self._since >= _BATCH
+
+    def settle(self) -> None:
+        """Acknowledge what can be."""
+        self._since = 0
+        waiting = self._unacknowledged
+        if not waiting:
+            return
+        acknowledged = max(self._sender.acknowledged(), self._first)
+        covered = None
+        if self.snapshots is not None:
+            self.snapshots.settle(acknowledged)
+            covered = self.snapshots.covered
+        for lane, position in waiting.due(acknowledged, covered).items():
+            self._inbox.receivers[lane].acknowledge(position.sequence, position)
+
+    async def take_snapshot(self, *, in_demand: bool) -> None:
+        """Take the state of the node if it is time to."""
+        snapshots, finished = self.snapshots, self._unacknowledged.finished
+        if snapshots is not None and snapshots.is_due(finished, in_demand=in_demand):
+            await snapshots.take(finished, self._sender.sequence, self._positions)
+
+    @property
+    def is_in_demand(self) -> bool:
+        """Whether a sender waits for acknowledgements that this stage still owes."""
+        return bool(self._unacknowledged) and any(receiver.is_in_demand for receiver in self._inbox.receivers)

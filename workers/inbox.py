@@ -1,0 +1,61 @@
+"""The inputs of a stage as one sequence."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from remotemedia.ipc.channel import LAST, Frame, Receiver
+from remotemedia.workers.delivery import Merge
+
+
+class Inbox:
+    """The inputs of a stage as one sequence."""
+
+    def __init__(self, receivers: Sequence[Receiver], *, safe: bool = True, merge: Merge | None = None) -> None:
+        """`safe`: this process is not replaced, so what is taken need not be kept by its sender. `merge`: where to go
+        on.
+        """
+        self.receivers = receivers
+        self.bytes_in = 0
+        self._safe = safe
+        self._merge = merge or Merge(len(receivers))
+        self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
+        self._only = receivers[0].receive if len(receivers) == 1 else None
+
+    def take(self) -> Frame | None:
+        """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
+        if self._only is not None:
+            frame = self._only()
+            if frame is not None:
+                self.bytes_in += frame.nbytes
+                if self._safe:
+                    self.receivers[0].acknowledge(frame.sequence)
+            return frame
+        turn = self._merge.turn
+        frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
+        if frame is None:
+            self._read_ahead()
+            return None
+        self.bytes_in += frame.nbytes
+        if self._safe:
+            self.receivers[turn].acknowledge(frame.sequence)
+        frame.lane, frame.sent_as = turn, (frame.number, frame.flags)
+        frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
+        return frame
+
+    def _read_ahead(self) -> None:
+        """Take what the inputs whose turn comes later have for the present number.
+
+        Else it would fill their channels, and their senders, out of credit, would never get to send what the input
+        that is waited for is made from. Later numbers can stay where they are: for those, all of the present one has
+        been sent already. So no more is kept here than the outputs of one number.
+        """
+        for index in self._merge.later():
+            ahead = self._ahead[index]
+            while not (ahead and ahead[-1].flags & LAST):
+                frame = self.receivers[index].receive()
+                if frame is None:
+                    break
+                frame.lease = None  # the credit of what is no view of the slot goes back at once
+                ahead.append(frame)
