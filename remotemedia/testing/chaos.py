@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import random
 import sys
 from collections import Counter
@@ -45,9 +46,13 @@ class Chaos:
     seconds: float | None = None
     every_s: float = 0.3
     """Time between two blows."""
+    blows: int | None = None
+    """How many there are; then all is quiet. None: without end."""
     stall_s: float = 60.0
     """A run that gives no output for this long has failed."""
     largest_bytes: int = chaos_nodes.LARGEST_BYTES
+    queue_frames: int | None = None
+    """Of each channel; None: tight or wide, by the seed."""
 
     def config(self) -> PoolConfig:
         """Tight or wide channels and frequent or rare snapshots, by the seed; restarts without end."""
@@ -55,8 +60,9 @@ class Chaos:
         restart = RestartPolicy(
             max_restarts=_WITHOUT_END, period_s=60.0, backoff_s=(0.01, 0.02), max_attempts=_WITHOUT_END
         )
+        queue_frames = dice.choice([2, 4, 16])
         return PoolConfig(
-            channel=ChannelConfig(queue_frames=dice.choice([2, 4, 16])),
+            channel=ChannelConfig(queue_frames=self.queue_frames or queue_frames),
             restart=restart,
             snapshot_frames=dice.choice([1, 8, 32]),
         )
@@ -116,7 +122,7 @@ async def _disturbed(chaos: Chaos, result: Result, meter: Meter | None) -> None:
         killer = Killer(pool, chaos.seed, chaos.every_s)
         result.dealt, result.deaths = killer.dealt, killer.deaths
         try:
-            async with _beside(killer.run(), _watch(pool, result, meter)):
+            async with _beside(killer.run(chaos.blows), _watch(pool, result, meter)):
                 await _take_all(pool, chaos, result)
         finally:
             result.workers, result.missed = pool.snapshot().workers, killer.missed
@@ -217,8 +223,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, metavar="N", help="so many frames (default 10000)")
     parser.add_argument("--seconds", type=float, metavar="S", help="frames for so long instead")
     parser.add_argument("--every", type=float, default=0.3, metavar="S", help="between two blows (default 0.3 s)")
+    parser.add_argument("--blows", type=int, metavar="N", help="so many, then all is quiet (default: without end)")
     parser.add_argument("--stall", type=float, default=60.0, metavar="S", help="without output: failed (default 60 s)")
+    parser.add_argument("--queue-frames", type=int, metavar="N", help="of each channel (default: by the seed)")
+    parser.add_argument("--verbose", action="store_true", help="show every death, and the stacks of crashed workers")
     arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING if arguments.verbose else logging.CRITICAL)
     if arguments.frames is None and arguments.seconds is None:
         arguments.frames = 10_000
     held = True
@@ -228,7 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             frames=arguments.frames,
             seconds=arguments.seconds,
             every_s=arguments.every,
+            blows=arguments.blows,
             stall_s=arguments.stall,
+            queue_frames=arguments.queue_frames,
         )
         with Meter(f"seed {seed}", arguments.frames or arguments.seconds) as meter:
             result = asyncio.run(run(chaos, meter))

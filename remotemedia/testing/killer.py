@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -65,12 +66,13 @@ class Killer:
         self._dead: dict[int, int] = {}
         """Worker → the pid that was killed last: whoever has that pid is dead, whether the pool knows it or not."""
 
-    async def run(self) -> None:
-        """Until it is cancelled. Whoever is stopped then is set going again."""
+    async def run(self, most: int | None = None) -> None:
+        """Deal out `most` blows (None: without end). When it is cancelled, whoever is stopped is set going again."""
         try:
-            while True:
+            for blow in itertools.islice(self._script, most):
                 await asyncio.sleep(self._every_s)
-                self.strike(next(self._script))
+                self.strike(blow)
+            await asyncio.gather(*self._wakers)
         finally:
             for waker in self._wakers:
                 waker.cancel()
