@@ -50,10 +50,10 @@ async def test_the_end_of_the_stream_flushes() -> None:
         assert await stage.take(3) == [(None, 0, 0, LAST), (["a"], 1, 0, 0), (None, 1, 1, LAST | END)]
 
 
-async def test_a_source_numbers_what_it_makes() -> None:
+async def test_a_source_numbers_what_it_makes_from_where_it_was_started() -> None:
     async with running(Count(2)) as stage:
         await stage.send(MARK, 40, LAST | START)
-        assert await stage.take(3) == [(0, 0, 0, LAST), (1, 1, 0, LAST), (None, 2, 0, LAST | END)]
+        assert await stage.take(3) == [(0, 40, 0, LAST), (1, 41, 0, LAST), (None, 42, 0, LAST | END)]
 
 
 async def test_a_streaming_node() -> None:
