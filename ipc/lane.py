@@ -25,9 +25,6 @@ _POSITIONS = (8, 16)
 _POSITION_WORDS = 8
 _TICKETS = 24
 
-GENERATION_SHIFT = 40
-"""A sequence number is the sender's generation, shifted by this, plus a count from 1: 10^12 frames per generation."""
-
 _layout = struct.Struct("<QqQQQqq")
 
 

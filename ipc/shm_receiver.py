@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from remotemedia.core.exceptions import ChannelError
 from remotemedia.ipc import codec
+from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
 from remotemedia.ipc.channel import MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, GENERATION_SHIFT, Position
+from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, Position
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
@@ -39,7 +40,7 @@ class Lease(Memory):  # type: ignore[valid-type,misc]
         receiver, sequence = self.receiver, self.sequence
         receiver._held.pop(sequence, None)
         # The words of a sender that is dead may be in use again by the second after it.
-        if receiver._sender_generation - (sequence >> GENERATION_SHIFT) < 2:  # noqa: PLR2004
+        if receiver._acceptance.generation - (sequence >> GENERATION_SHIFT) < 2:  # noqa: PLR2004
             self.tickets[self.ticket] = sequence
         self.sample = None  # after the ticket: this drop is the fence between writing it and reading the sender's word
         receiver._sender_bell.ring_for(CREDIT)
@@ -65,31 +66,23 @@ class ShmReceiver:
         self._lane = spec.lane(lane, ledger)
         self._retains = spec.retain
         self._sender_bell = sender_bell
-        self._resume(generation, position or self._lane.position)
+        words, position = self._lane.words, position or self._lane.position
+        key = (position.number, position.part) if position else None
+        self._acceptance = Acceptance(words[ACKNOWLEDGED], key, is_successor=generation > 0)
+        self._tickets = self._lane.tickets(self._acceptance.generation)
+        words[DUPLICATES] = 0
         self._held: dict[int, int] = {}  # sequence → bytes of the frames that somebody still holds
         self._most_held = spec.share_frames()
         self._most_held_bytes = spec.share_bytes()
         self._port = participant.subscriber(spec.open(participant), queue_room=spec.queue_room)
         self._receive = self._port.receive
         self._port.has_samples()  # connects to the sender if it is there already
-        self._lane.words[GENERATION] = generation + 1
+        words[GENERATION] = generation + 1
         if generation:
             sender_bell.ring()
 
-    def _resume(self, generation: int, position: Position | None) -> None:
-        """Expect what comes after `position`."""
-        words = self._lane.words
-        words[DUPLICATES] = 0
-        self._sequence = self._accepted = words[ACKNOWLEDGED]
-        """The newest sequence number seen, and that of the newest frame that was no duplicate."""
-        self._sender_generation = self._sequence >> GENERATION_SHIFT
-        self._tickets = self._lane.tickets(self._sender_generation)
-        self._key = (position.number, position.part) if position else (-1, -1)
-        self._checks_keys = generation > 0
-        self._may_miss = generation > 0
-        """Whether frames may come that are ahead of those that the sender is still to send again."""
-
     def receive(self) -> Frame | None:
+        acceptance = self._acceptance
         while True:
             sample = self._receive()
             if sample is None:
@@ -100,12 +93,9 @@ class ShmReceiver:
             lease: Any = Lease.from_address(sample.payload_ptr)
             lease.sample, lease.receiver, lease.ticket, lease.sequence = sample, self, ticket, sequence
             lease.tickets = self._tickets
-            if sequence == self._sequence + 1 and not self._checks_keys:
+            if acceptance.is_next(sequence) or not self._drop(lease, number, index):
                 break
-            if self._is_new(lease, number, index):
-                break
-        self._sequence = self._accepted = sequence
-        self._key = number, index
+        acceptance.accept(sequence, (number, index))
         layout = read_layout(data)
         nbytes = layout.nbytes
         copy = self._holds_too_much(nbytes) and layout.kind != BARE
@@ -117,47 +107,36 @@ class ShmReceiver:
         frame.value = self._array(lease, layout, copy) if layout.kind == ARRAY else self._other(lease, layout, copy)
         return frame
 
-    def _is_new(self, lease: Lease, number: int, index: int) -> bool:
-        """Whether a frame is the next one that this stage has not had yet; after the death of one side or the other."""
-        sequence = lease.sequence
-        generation = sequence >> GENERATION_SHIFT
-        if generation < self._sender_generation:
-            lease.tickets = self._lane.tickets(generation)
-            return False  # of a sender that is dead: its successor makes everything again that we have not had
-        first = (generation << GENERATION_SHIFT) + 1
-        if sequence != (self._sequence + 1 if generation == self._sender_generation else first):
-            return self._is_out_of_turn(sequence)
-        if generation != self._sender_generation:
-            self._sender_generation = generation
-            self._tickets = lease.tickets = self._lane.tickets(generation)
-            self._checks_keys = True
-        self._may_miss = False
-        if (number, index) > self._key:
-            self._checks_keys = False
-            return True
-        # Made again by the sender's new generation. Nothing is acknowledged by it that was not before.
-        self._sequence = sequence
-        if self._lane.words[ACKNOWLEDGED] == self._accepted:
-            self._accepted = self._lane.words[ACKNOWLEDGED] = sequence
-        return False
+    def _drop(self, lease: Lease, number: int, index: int) -> bool:
+        """Whether a frame is not the one that is to be taken next; after the death of one side or the other.
 
-    def _is_out_of_turn(self, sequence: int) -> bool:
-        """Always False: it is a duplicate, or will come again in its turn. Raises ChannelError if it cannot be."""
-        if sequence <= self._sequence:
-            self._lane.words[DUPLICATES] += 1
-            self._sender_bell.ring_for(CREDIT)
-        elif not self._may_miss:
-            raise ChannelError(self.name, f"frame {sequence} came after frame {self._sequence}: frames were lost")
-        return False
+        Raises ChannelError if frames are missing.
+        """
+        acceptance, words = self._acceptance, self._lane.words
+        sequence = lease.sequence
+        before = acceptance.accepted
+        verdict = acceptance.judge(sequence, (number, index))
+        self._tickets = self._lane.tickets(acceptance.generation)
+        lease.tickets = self._lane.tickets(sequence >> GENERATION_SHIFT)
+        match verdict:
+            case Verdict.REPEATED:
+                words[DUPLICATES] += 1
+                self._sender_bell.ring_for(CREDIT)
+            case Verdict.REMADE:
+                if words[ACKNOWLEDGED] == before:
+                    words[ACKNOWLEDGED] = acceptance.acknowledge(before)
+            case Verdict.MISSING:
+                raise ChannelError(
+                    self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
+                )
+        return verdict is not Verdict.NEXT
 
     def acknowledge(self, sequence: int, position: Position | None = None) -> None:
         if not self._retains:
             return
         if position is not None:
             self._lane.stand_at(position)
-        if sequence == self._accepted:
-            sequence = self._accepted = self._sequence  # with the duplicates that came after it
-        self._lane.words[ACKNOWLEDGED] = sequence
+        self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence)
         fence()
         self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
 

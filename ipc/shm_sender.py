@@ -16,9 +16,10 @@ from remotemedia.config import KIB
 from remotemedia.core.exceptions import ChannelBroken, ChannelError, FrameTooLarge, SharedMemoryExhausted
 from remotemedia.core.frames import MediaFrame
 from remotemedia.ipc import codec
+from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, Doorbell
-from remotemedia.ipc.lane import ACKNOWLEDGED, GENERATION_SHIFT
+from remotemedia.ipc.lane import ACKNOWLEDGED
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
 from remotemedia.ipc.replay import Replay
