@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -96,8 +96,19 @@ async def live(seconds: float, kill_every_s: float, *, seed: int = 0, meter: Met
     async with WorkerPool([Add("first"), Add("second")], config=PoolConfig(restart=restart)) as pool:
         ends_at = monotonic() + seconds
         async with _read_beside(soak, meter), _kill_beside(pool, soak, kill_every_s):
-            await asyncio.gather(*(_streams(pool, soak, ends_at, seed + lane) for lane in range(_AT_ONCE)))
+            await _all_or_none([_streams(pool, soak, ends_at, seed + lane) for lane in range(_AT_ONCE)])
     return soak
+
+
+async def _all_or_none(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them together; when one fails the others are cancelled, and its error is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _streams(pool: WorkerPool, soak: Soak, ends_at: float, seed: int) -> None:

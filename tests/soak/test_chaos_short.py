@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from remotemedia.config import PoolConfig, RestartPolicy, Timeouts
 from remotemedia.core.exceptions import NodeError
 from remotemedia.testing import chaos, chaos_nodes
 from remotemedia.testing.chaos import Chaos, Result, report, run
@@ -33,7 +35,7 @@ def altered(how: str, outputs: list[Trace]) -> list[Trace]:
     if how == "lost":
         return outputs[:50] + outputs[51:]
     if how == "twice":
-        return outputs[:51] + outputs[50:]
+        return outputs[:50] + outputs[49:]
     if how == "swapped":
         return [*outputs[:50], outputs[51], outputs[50], *outputs[52:]]
     return [*outputs[:50], Trace(outputs[50].label, bytes(16)), *outputs[51:]]
@@ -63,10 +65,10 @@ async def test_one_wrong_output_is_noticed(how: str, complaint: str, monkeypatch
 async def test_a_pool_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stuck(chaos_nodes.Tally):
         async def process(self, data: Any) -> Any:
-            import asyncio
-
             await asyncio.Event().wait()
 
+    config = PoolConfig(restart=RestartPolicy(), timeouts=Timeouts(stop_s=0.5))
+    monkeypatch.setattr(Chaos, "config", lambda _: config)
     monkeypatch.setattr(chaos_nodes, "Tally", Stuck)
     monkeypatch.setattr(chaos, "_undisturbed", lambda *_: nothing())
     result = await run(Chaos(seed=4, frames=60, every_s=3600.0, stall_s=0.5, largest_bytes=1000))
