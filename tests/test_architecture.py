@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "remotemedia.core": ["remotemedia.core"],
     "remotemedia.config": ["remotemedia.core.exceptions"],
     "remotemedia.nodes": ["remotemedia.nodes", "remotemedia.core", "remotemedia.config"],
+    "remotemedia.workers.failpoints": ["remotemedia.testing"],
     "remotemedia.workers": ["remotemedia.workers", "remotemedia.ipc", "remotemedia.core", "remotemedia.config",
                             "remotemedia.events", "remotemedia._version"],
     "remotemedia.executors": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core", "remotemedia.config",
