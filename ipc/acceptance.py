@@ -8,6 +8,7 @@ the outputs for it) is the same whoever makes the frame, so it tells what a new 
 from __future__ import annotations
 
 import enum
+from collections import deque
 
 GENERATION_SHIFT = 40
 """A sequence number is the sender's generation, shifted by this, plus a count from 1: 10^12 frames per generation."""
@@ -27,17 +28,19 @@ class Verdict(enum.Enum):
 class Acceptance:
     """What one receiver has had so far."""
 
-    __slots__ = ("_checks_keys", "_key", "_may_miss", "accepted", "generation", "sequence")
+    __slots__ = ("_acknowledged_key", "_checks_keys", "_key", "_may_miss", "_remade", "_told", "generation", "sequence")
 
     def __init__(self, acknowledged: int, key: tuple[int, int] | None, *, is_successor: bool) -> None:
         """`acknowledged`: sequence number up to which a predecessor has finished, `key`: of the last frame of these.
         `is_successor`: frames may come that are ahead of those that the sender is still to send again.
         """
-        self.sequence = self.accepted = acknowledged
-        """The newest sequence number seen, and that of the newest frame that was no repetition."""
+        self.sequence = self._told = acknowledged
+        """The newest sequence number seen."""
         self.generation = acknowledged >> GENERATION_SHIFT
         """Of the sender."""
-        self._key = key or (-1, -1)
+        self._key = self._acknowledged_key = key or (-1, -1)
+        self._remade: deque[tuple[tuple[int, int], int]] = deque()
+        """Keys and sequence numbers of remade frames, of which the first ones are not acknowledged yet."""
         self._checks_keys = self._may_miss = is_successor
 
     def is_next(self, sequence: int) -> bool:
@@ -46,7 +49,7 @@ class Acceptance:
 
     def accept(self, sequence: int, key: tuple[int, int]) -> None:
         """The next frame is taken."""
-        self.sequence = self.accepted = sequence
+        self.sequence = sequence
         self._key = key
 
     def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
@@ -65,17 +68,26 @@ class Acceptance:
         self._may_miss = False
         self.sequence = sequence
         if key <= self._key:
+            self._remade.append((key, sequence))
             return Verdict.REMADE
         self._checks_keys = False
         return Verdict.NEXT
 
-    def acknowledge(self, sequence: int) -> int:
-        """Everything up to this frame is finished with: up to which sequence number that can be told to the sender.
-
-        Remade frames that came after the newest accepted one are finished with when that is, and not before: the
-        sender keeps them in place of those that died with its predecessor.
+    def acknowledge(self, sequence: int, key: tuple[int, int] | None = None) -> int:
+        """Everything up to this frame, by default the newest accepted one, is finished with: up to which sequence
+        number that can be told to the sender.
         """
-        if sequence == self.accepted:
-            self.accepted = self.sequence
-            return self.sequence
-        return sequence
+        self._acknowledged_key = self._key if key is None else key
+        self._told = max(self._told, sequence)
+        return self.told()
+
+    def told(self) -> int:
+        """Up to which sequence number the sender may be told that everything is finished with.
+
+        A remade frame is finished with when the one that was accepted in its place is, and not before: the sender keeps
+        it instead of the one that died with its predecessor.
+        """
+        remade = self._remade
+        while remade and remade[0][0] <= self._acknowledged_key:
+            self._told = max(self._told, remade.popleft()[1])
+        return self._told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import threading
 from collections import deque
@@ -234,9 +235,9 @@ class ControlClient:
     """A worker's end: a daemon thread of its own that sends what was posted and waits for what comes.
 
     `on_message(message)` gets each message of the coordinator (or the ProtocolError it caused) and `on_parent_death()`
-    is called once when `parent_fd` reads end of file, both in that thread. What they raise is logged; the thread goes
-    on. `parent_fd` stays the caller's; it must not be closed before this client is. Raises OSError if there are too few
-    free file descriptors.
+    is called once when `parent_fd` reads end of file, both in that thread; so is `on_beat()`, every `beat_s` seconds,
+    which shows that the interpreter gets to run. What they raise is logged; the thread goes on. `parent_fd` stays the
+    caller's; it must not be closed before this client is. Raises OSError if there are too few free file descriptors.
 
     In a forked copy of the worker every method does nothing: only the worker speaks for itself.
     """
@@ -248,8 +249,12 @@ class ControlClient:
         *,
         parent_fd: int | None = None,
         on_parent_death: Callable[[], None] | None = None,
+        on_beat: Callable[[], None] | None = None,
+        beat_s: float = 1.0,
     ) -> None:
         self._path, self._on_message = os.fspath(path), on_message
+        self._on_beat, self._beat_s = on_beat, beat_s
+        self._beat_at = math.inf if on_beat is None else monotonic() + beat_s
         self._parent_fd, self._on_parent_death = parent_fd, on_parent_death
         self._pid = os.getpid()
         self._outgoing: deque[bytes] = deque()
@@ -336,14 +341,24 @@ class ControlClient:
             poller.register(self._parent_fd, zmq.POLLIN)
         while not self._finished():
             poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if self._outgoing else 0))
-            left_s = self._left_s()
-            ready = dict(poller.poll(None if left_s is None else max(0, int(left_s * 1000) + 1)))
+            ready = dict(poller.poll(self._wait_ms()))
             if self._wake_fd in ready:
                 os.eventfd_read(self._wake_fd)
             if self._parent_fd in ready and self._parent_is_gone():
                 poller.unregister(self._parent_fd)
             self._send_pending(socket)
             self._receive(socket)
+            self._beat_if_due()
+
+    def _wait_ms(self) -> int | None:
+        """Until the time for the last words is over, or the next heartbeat is due."""
+        due = self._beat_at if self._last_words_by is None else min(self._beat_at, self._last_words_by)
+        return None if due == math.inf else max(0, int((due - monotonic()) * 1000) + 1)
+
+    def _beat_if_due(self) -> None:
+        if self._on_beat is not None and (now := monotonic()) >= self._beat_at:
+            self._beat_at = now + self._beat_s
+            self._guarded(self._on_beat)
 
     def _send_pending(self, socket: zmq.Socket[bytes]) -> None:
         while self._outgoing:

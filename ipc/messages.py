@@ -21,7 +21,7 @@ MAX_MESSAGE_BYTES = 2**20
 TOKEN_BYTES = 32
 
 FailedPhase: TypeAlias = Literal[
-    "load", "initialize", "process", "flush", "snapshot_state", "cleanup", "channel", "died"
+    "limits", "load", "initialize", "process", "flush", "snapshot_state", "cleanup", "channel", "died"
 ]
 Direction: TypeAlias = Literal["to_coordinator", "to_worker"]
 

@@ -114,7 +114,6 @@ class ShmReceiver:
         """
         acceptance, words = self._acceptance, self._lane.words
         sequence = lease.sequence
-        before = acceptance.accepted
         verdict = acceptance.judge(sequence, (number, index))
         self._tickets = self._lane.tickets(acceptance.generation)
         lease.tickets = self._lane.tickets(sequence >> GENERATION_SHIFT)
@@ -123,8 +122,7 @@ class ShmReceiver:
                 words[DUPLICATES] += 1
                 self._sender_bell.ring_for(CREDIT)
             case Verdict.REMADE:
-                if words[ACKNOWLEDGED] == before:
-                    words[ACKNOWLEDGED] = acceptance.acknowledge(before)
+                self._tell(acceptance.told())
             case Verdict.MISSING:
                 raise ChannelError(
                     self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
@@ -136,7 +134,11 @@ class ShmReceiver:
             return
         if position is not None:
             self._lane.stand_at(position)
-        self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence)
+        key = None if position is None else (position.number, position.part)
+        self._tell(self._acceptance.acknowledge(sequence, key))
+
+    def _tell(self, sequence: int) -> None:
+        self._lane.words[ACKNOWLEDGED] = sequence
         fence()
         self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._version import __version__
 
 if TYPE_CHECKING:
-    from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy, Timeouts
+    from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy, Timeouts, WorkerLimits
     from remotemedia.core.exceptions import (
         ChannelBroken,
         ChannelClosed,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from remotemedia.workers.pool import WorkerPool
 
 _NAMES = {
-    "remotemedia.config": ("ChannelConfig", "PoolConfig", "RestartPolicy", "Timeouts"),
+    "remotemedia.config": ("ChannelConfig", "PoolConfig", "RestartPolicy", "Timeouts", "WorkerLimits"),
     "remotemedia.core.exceptions": (
         "ChannelBroken",
         "ChannelClosed",
@@ -137,6 +137,7 @@ __all__ = [
     "WorkerDied",
     "WorkerError",
     "WorkerIdentity",
+    "WorkerLimits",
     "WorkerPool",
     "WorkerStartError",
     "WorkerStartTimeout",

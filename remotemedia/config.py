@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
@@ -46,10 +47,29 @@ class Timeouts:
     """`Node.initialize()`."""
     stop_s: float = 10.0
     """From the request to stop until the process has ended; then it is killed."""
+    heartbeat_s: float = 1.0
+    """How often a worker that is ready shows that its interpreter runs, and how often the pool looks."""
+    unresponsive_warn_s: float = 5.0
+    """Without a heartbeat for this long, a warning says what the process is doing, and it is asked for its stacks."""
+    unresponsive_s: float = 30.0
+    """Without a heartbeat for this long, the worker is killed: WorkerUnresponsive. `math.inf`: never. The clock stands
+    still while a debugger holds the process."""
+    frame_timeout_s: float | None = None
+    """A worker that works on one frame for longer than this is killed: WorkerUnresponsive with the frame and stacks.
+    Looked at four times in this period, so it may take up to a half longer. Waiting for room in the next stage does not
+    count; a source's wait for the frame that it makes does. None: a frame may take for ever."""
 
     def __post_init__(self) -> None:
-        for name in ("hello_s", "load_s", "initialize_s", "stop_s"):
+        names = ("hello_s", "load_s", "initialize_s", "stop_s", "heartbeat_s", "unresponsive_warn_s", "unresponsive_s")
+        for name in names:
             _require_seconds(name, getattr(self, name))
+        if self.frame_timeout_s is not None:
+            _require_seconds("frame_timeout_s", self.frame_timeout_s)
+        if self.heartbeat_s > self.unresponsive_warn_s / 4:
+            quarter = f"at most a quarter of unresponsive_warn_s={self.unresponsive_warn_s!r}"
+            _refuse("heartbeat_s", self.heartbeat_s, quarter)
+        if self.unresponsive_s < self.unresponsive_warn_s:
+            _refuse("unresponsive_s", self.unresponsive_s, f"at least unresponsive_warn_s={self.unresponsive_warn_s!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +102,57 @@ class RestartPolicy:
         return cls(max_restarts=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """What one node's worker process may use. Given as `PoolConfig(limits=)`, or as a node's `worker_limits`."""
+
+    memory_limit_bytes: int | None = None
+    """Of its proportional set size (PSS: what is its own, and its share of what it shares), looked at every 5 s.
+    At 80 % there is a warning; at the limit the worker is replaced between two frames."""
+    cpu_affinity: tuple[int, ...] | None = None
+    """Numbers of the processors that it may run on; set before anything is imported, so that numerical libraries make
+    no more threads than that."""
+    nice: int | None = None
+    """Its niceness, -20 to 19; below that of the coordinator only with the right to."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it gets beside the coordinator's (CUDA_VISIBLE_DEVICES, OMP_NUM_THREADS, ...)."""
+    max_frames_per_worker: int | None = None
+    """After at least this many frames the worker is replaced between two frames, for nodes that leak. It is noticed
+    within `Timeouts.heartbeat_s`."""
+
+    def __post_init__(self) -> None:
+        if self.memory_limit_bytes is not None:
+            _require_whole("memory_limit_bytes", self.memory_limit_bytes, 1, math.inf, "at least 1 byte, or None")
+        if self.cpu_affinity is not None:
+            _require_processors(self.cpu_affinity)
+        if self.nice is not None:
+            _require_whole("nice", self.nice, -20, 19, "-20 to 19, or None")
+        _require_environment(self.environment)
+        if self.max_frames_per_worker is not None:
+            _require_whole("max_frames_per_worker", self.max_frames_per_worker, 1, math.inf, "at least 1, or None")
+
+
+def _require_limits(value: object) -> None:
+    for limits in value.values() if isinstance(value, Mapping) else [value]:
+        if not isinstance(limits, WorkerLimits):
+            _refuse("limits", value, "a WorkerLimits, or a mapping of node ids to them")
+
+
+def _require_processors(value: object) -> None:
+    numbers = value if isinstance(value, tuple) else ()
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**16 for n in numbers):
+        _refuse("cpu_affinity", value, "a tuple of numbers of processors, or None")
+
+
+def _require_environment(value: object) -> None:
+    def is_text(part: object) -> bool:
+        return isinstance(part, str) and "\0" not in part
+
+    items = value.items() if isinstance(value, Mapping) else [("", "")]
+    if not all(is_text(name) and name and "=" not in name and is_text(text) for name, text in items):
+        _refuse("environment", value, "a mapping of names without '=' to values, both str")
+
+
 OnError: TypeAlias = Literal["raise", "skip", "restart"]
 
 
@@ -89,7 +160,7 @@ OnError: TypeAlias = Literal["raise", "skip", "restart"]
 class ChannelConfig:
     """Bounds of one channel (one sending stage and all its receivers)."""
 
-    queue_frames: int = 16
+    queue_frames: int = 64
     """Most frames that may be in flight, sent and not yet released, at once."""
     window_bytes: int = 32 * MIB
     """Most bytes in flight; beside them, one large frame more than there are receivers is always allowed."""
@@ -130,6 +201,9 @@ class PoolConfig:
     """Processes that wait, started and with their imports done, to replace a worker that dies."""
     session_frames: int = 16
     """Most frames that one session may have under way or unread; its `send` waits for room."""
+    limits: WorkerLimits | Mapping[str, WorkerLimits] = field(default_factory=WorkerLimits)
+    """For all workers, or by node id. What is given here for a node's id comes first, then the node's own attribute
+    `worker_limits`, then what is given for all."""
     runtime_dir: str | None = None
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
@@ -148,6 +222,7 @@ class PoolConfig:
         _require_seconds("snapshot_s", self.snapshot_s)
         _require_whole("warm_spares", self.warm_spares, 0, 64, "0 to 64 processes")
         _require_whole("session_frames", self.session_frames, 1, math.inf, "at least 1 frame")
+        _require_limits(self.limits)
         for name in ("runtime_dir", "python_executable"):
             if getattr(self, name) is not None:
                 _require_type(name, getattr(self, name), str, "a path as str, or None")

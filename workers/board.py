@@ -9,10 +9,12 @@ from remotemedia.core import stats
 from remotemedia.core.stats import NodeStats
 from remotemedia.ipc.ledger import Ledger
 
-STOP, FRAME = 0, 1
-"""Words of the board; the frame loop writes them itself. FRAME: the number of the frame being worked on, plus one."""
+STOP, FRAME, BEAT, WAITS = 0, 1, 2, 3
+"""Words of the board; the frame loop writes them itself. FRAME: the number of the frame being worked on, plus one.
+BEAT: counted up by the control thread. WAITS: 1 while the frame being worked on waits for room in the next stage."""
 _STATS = 8
 BOARD_WORDS = _STATS + stats.SIZE
+_WORD_MASK = 2**64 - 1
 
 
 class Board:
@@ -42,6 +44,23 @@ class Board:
     def end(self) -> None:
         """The worker is between frames."""
         self.words[FRAME] = 0
+
+    def beat(self) -> None:
+        """The worker's interpreter runs: called by its control thread, which needs the GIL for it."""
+        self.words[BEAT] = (self.words[BEAT] + 1) & _WORD_MASK
+
+    @property
+    def beats(self) -> int:
+        return int(self.words[BEAT])
+
+    @property
+    def waits(self) -> bool:
+        """Whether the worker waits for room in the next stage: then its frame takes no time of its own."""
+        return self.words[WAITS] != 0
+
+    def forget_waiting(self) -> None:
+        """A new process begins; the last one may have died while it waited."""
+        self.words[WAITS] = 0
 
     @property
     def frame(self) -> int | None:

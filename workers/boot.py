@@ -69,6 +69,9 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     given_up: tuple[int, ...] = ()
     """Numbers of frames that are not to be tried again."""
     snapshots: SnapshotSpec | None = None
+    heartbeat_s: float = 1.0
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] | None = None
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""

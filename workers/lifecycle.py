@@ -1,8 +1,8 @@
 """The life of one worker process as a pure state machine: no clock, no I/O.
 
     SPAWNED ─hello→ LOADING ─loaded→ INITIALIZING ─ready→ READY ─stop→ DRAINING ─drained→ STOPPING ─exit, swept→ EXITED
-       └── exit / deadline / report of failure / condemned, anywhere ──► FAILED ─exit, swept→ EXITED
-                                                                           └─ cannot be killed → ABANDONED
+       └── exit / deadline / report of failure / condemned / unresponsive, anywhere ──► FAILED ─exit, swept→ EXITED
+                                                                                     └─ cannot be killed → ABANDONED
 
 `transition(state, event)` gives the next state and what the supervisor has to do now, in that order. A slot that
 restarts its workers begins a new life, with its own state, once the old one has reached EXITED: the process is reaped
@@ -42,6 +42,7 @@ from remotemedia.workers.lifecycle_events import (
     StopRequested,
     Sweep,
     Swept,
+    Unresponsive,
 )
 
 KILL_S = 5.0
@@ -75,7 +76,7 @@ class Phase(enum.Enum):
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
-FailureKind: TypeAlias = Literal["start_failed", "died", "timed_out", "condemned"]
+FailureKind: TypeAlias = Literal["start_failed", "died", "timed_out", "condemned", "unresponsive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def transition(state: LifeState, event: Event) -> Step:
 
 def _told(event: Event) -> str:
     match event:
-        case StartFailed(detail) | Condemned(detail) | Exited(detail):
+        case StartFailed(detail) | Condemned(detail) | Unresponsive(detail) | Exited(detail):
             return f"{_words(event)} ({detail})"
         case _:
             return _words(event)
@@ -222,6 +223,13 @@ def _on_deadline_passed(state: LifeState, _: DeadlinePassed) -> Step | None:
     return _kill(state, "timed_out", f"was still {state.phase.value} when its time was up", dump_stacks=True)
 
 
+def _on_unresponsive(state: LifeState, event: Unresponsive) -> Step | None:
+    if state.phase is Phase.READY:
+        return _kill(state, "unresponsive", event.reason, dump_stacks=True)
+    # Before it is ready it owes no sign of life; afterwards its end is on the way, with a deadline of its own.
+    return None if state.phase.is_starting else (state, [])
+
+
 def _on_exited(state: LifeState, event: Exited) -> Step | None:
     if state.exited:
         return None
@@ -249,9 +257,7 @@ def _kill(state: LifeState, kind: FailureKind, reason: str, *, dump_stacks: bool
     return failed, [*announce, Kill(dump_stacks), SetDeadline(KILL_S)]
 
 
-def _failed(
-    state: LifeState, kind: Literal["start_failed", "died", "timed_out", "condemned"], reason: str
-) -> LifeState:
+def _failed(state: LifeState, kind: FailureKind, reason: str) -> LifeState:
     failure = state.failure or Failure(kind=kind, phase=state.phase, reason=reason)
     return replace(state, phase=Phase.FAILED, failure=failure)
 
@@ -265,6 +271,7 @@ _handlers: dict[type[Any], Callable[[LifeState, Any], Step | None]] = {
     StartFailed: _on_start_failed,
     StopRequested: _on_stop_requested,
     Condemned: _on_condemned,
+    Unresponsive: _on_unresponsive,
     DeadlinePassed: _on_deadline_passed,
     Exited: _on_exited,
     Swept: _on_swept,

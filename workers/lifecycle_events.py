@@ -53,6 +53,13 @@ class Condemned:
 
 
 @dataclass(frozen=True)
+class Unresponsive:
+    """It was ready, and then gave no sign of life, or worked on one frame, for too long."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class DeadlinePassed:
     """The deadline set last has passed."""
 
@@ -78,6 +85,7 @@ Event: TypeAlias = (
     | StartFailed
     | StopRequested
     | Condemned
+    | Unresponsive
     | DeadlinePassed
     | Exited
     | Swept

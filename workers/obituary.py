@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from remotemedia.core.exceptions import (
     NodeInitializeError,
     NodeNotLoadable,
@@ -15,11 +19,11 @@ from remotemedia.core.exceptions import (
     WorkerUnresponsive,
 )
 from remotemedia.ipc.messages import Failed
-from remotemedia.workers.lifecycle import LifeState
+from remotemedia.workers.diagnose import Hang, OomFacts, ProcessFacts, explain
+from remotemedia.workers.lifecycle import KILL_S, LifeState, Phase
 from remotemedia.workers.process import ExitStatus
 
 _TAIL_LINES = 20
-_STACK_STARTS = ("Fatal Python error:", "Current thread 0x", "Thread 0x")
 
 _CAUSES = {
     "SIGKILL": (
@@ -38,12 +42,33 @@ _CAUSES = {
 _EXITED = ("the node, or a library, called os._exit() or exit()", "raise an exception instead")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What is known of a failure beside the worker's life and its last words.
+
+    `hang`: why it was given up; `process`: what it does now, for one that could not even be killed; `oom`: what the
+    kernel's OOM killer has done; `memory`: (node, bytes of its own) of the workers when last looked at, largest first;
+    `shm_free_bytes`, `shm_need_bytes`: of /dev/shm, free now, and what the pool's channels may need at most.
+    """
+
+    hang: Hang | None = None
+    process: ProcessFacts | None = None
+    oom: OomFacts | None = None
+    memory: Sequence[tuple[str, int]] = ()
+    shm_free_bytes: int | None = None
+    shm_need_bytes: int | None = None
+
+
+_NOTHING_KNOWN = Circumstances()
+
+
 def error_of_report(report: Failed, worker: WorkerIdentity) -> WorkerError:
     """The error for a failure that the worker reported itself; `__cause__` is the user's exception."""
     remote = RemoteTraceback.from_mapping(report.error)
     cause = remote.exception()
     what = f"{type(cause).__name__}: {remote.text}"
     kinds: dict[str, tuple[type[WorkerError], str]] = {
+        "limits": (WorkerStartError, f"could not apply its WorkerLimits: {remote.text}"),
         "load": (NodeNotLoadable, f"could not unpickle the node: {what}"),
         "initialize": (NodeInitializeError, f"initialize() raised {what}"),
         "channel": (WorkerStartError, f"could not open its channels: {what}"),
@@ -67,12 +92,20 @@ def _load_hint(cause: BaseException) -> str:
 
 
 def error_of_failure(
-    life: LifeState, status: ExitStatus | None, worker: WorkerIdentity, *, frame: int | None, stderr: str
+    life: LifeState,
+    status: ExitStatus | None,
+    worker: WorkerIdentity,
+    *,
+    frame: int | None,
+    stderr: str,
+    known: Circumstances = _NOTHING_KNOWN,
 ) -> WorkerError:
     """The error for a worker that died, hung, or broke the protocol."""
     assert life.failure is not None
     text, stacks = split_stacks(stderr)
     failure = life.failure
+    if life.phase is Phase.ABANDONED:
+        return _abandoned(worker, life, frame, known, text, stacks)
     if failure.kind == "timed_out" and failure.phase.is_starting:
         return WorkerStartTimeout(
             worker,
@@ -85,34 +118,137 @@ def error_of_failure(
         )
     if failure.kind == "timed_out":
         return WorkerUnresponsive(worker, waited_s=life.timeouts.stop_s, frame=frame, story=life.story, stacks=stacks)
+    if failure.kind == "unresponsive" and known.hang is not None:
+        return _given_up(worker, life, frame, known.hang, text, stacks)
     if failure.kind == "died":
-        return _died(status or ExitStatus(), worker, life, frame=frame, stderr=text, stacks=stacks)
+        cause, hint = _cause(status or ExitStatus(), worker, known)
+        return WorkerDied(
+            worker,
+            signal=status.signal if status else None,
+            exit_code=status.code if status else None,
+            frame=frame,
+            likely_cause=cause,
+            suggestion=hint,
+            story=life.story,
+            stderr_tail=text,
+            stacks=stacks,
+        )
     return WorkerError(worker, failure.reason, frame=frame, story=life.story, stacks=stacks, stderr_tail=text)
 
 
-def _died(
-    status: ExitStatus, worker: WorkerIdentity, life: LifeState, *, frame: int | None, stderr: str, stacks: str
-) -> WorkerDied:
-    cause, hint = "", ""
-    if status.signal is not None:
-        cause, hint = _CAUSES.get(status.signal, ("", ""))
-    elif status.code is not None:
-        cause, hint = _EXITED
-    return WorkerDied(
+def _given_up(
+    worker: WorkerIdentity, life: LifeState, frame: int | None, hang: Hang, stderr: str, stacks: str
+) -> WorkerUnresponsive:
+    doing, setting = "gave no sign of life", "unresponsive_s"
+    if hang.frame is not None:
+        doing, setting, frame = f"worked on frame {hang.frame}", "frame_timeout_s", hang.frame
+    return WorkerUnresponsive(
         worker,
-        signal=status.signal,
-        exit_code=status.code,
+        waited_s=hang.waited_s,
+        process_state=hang.process_state,
+        explanation=hang.explanation,
+        doing=doing,
         frame=frame,
-        likely_cause=cause,
-        suggestion=hint,
+        suggestion=("the stacks show where it hangs; " if stacks else "")
+        + f"to allow more time: PoolConfig(timeouts=Timeouts({setting}=))",
         story=life.story,
         stderr_tail=stderr,
         stacks=stacks,
     )
 
 
+def _abandoned(
+    worker: WorkerIdentity, life: LifeState, frame: int | None, known: Circumstances, stderr: str, stacks: str
+) -> WorkerUnresponsive:
+    facts = known.process
+    return WorkerUnresponsive(
+        worker,
+        waited_s=KILL_S,
+        process_state=facts.state if facts else "",
+        explanation=explain(facts, beats=True) if facts else "",
+        doing="did not end after SIGKILL",
+        outcome="is not waited for any longer; what it holds is freed when it ends",
+        frame=frame,
+        story=life.story,
+        stderr_tail=stderr,
+        stacks=stacks,
+    )
+
+
+def _cause(status: ExitStatus, worker: WorkerIdentity, known: Circumstances) -> tuple[str, str]:
+    """(likely cause, suggestion) of a death."""
+    if status.signal is None:
+        return _EXITED if status.code is not None else ("", "")
+    cause, hint = _CAUSES.get(status.signal, ("", ""))
+    if status.signal == "SIGKILL" and known.oom is not None:
+        return _cause_of_kill(known.oom, worker, known.memory)
+    if status.signal == "SIGBUS" and known.shm_free_bytes is not None and known.shm_need_bytes is not None:
+        need, free = _mib(known.shm_need_bytes), _mib(known.shm_free_bytes)
+        cause += f" (/dev/shm: {free} free now; the pool's channels may need {need})"
+    return cause, hint
+
+
+def _cause_of_kill(oom: OomFacts, worker: WorkerIdentity, memory: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    if oom.now <= oom.before:
+        return (
+            "something outside killed it (`kill -9`), and not the kernel's out-of-memory killer, "
+            f"whose count for our control group stayed at {oom.now}"
+        ), "look for who sends signals: a script, an operator, a service manager"
+    limit = f"the limit of the control group is {_mib(oom.limit_bytes)}" if oom.limit_bytes else "there is no limit"
+    now = f", {_mib(oom.used_bytes)} of it are in use now" if oom.used_bytes is not None and oom.limit_bytes else ""
+    own = next((nbytes for node, nbytes in memory if node == worker.node), None)
+    last = f"; when last looked at, this worker used {_mib(own)}" if own is not None else ""
+    others = ", ".join(f"{node} {_mib(nbytes)}" for node, nbytes in memory[:3])
+    cause = (
+        f"the kernel's OOM killer (out of memory): oom_kill of our control group rose from {oom.before} to {oom.now}; "
+        f"{limit}{now}{last}" + (f"; largest workers: {others}" if others else "")
+    )
+    hint = (
+        "use less memory per frame, or raise the limit (docker run --memory=); WorkerLimits(memory_limit_bytes=) "
+        "replaces a worker that grows before the kernel kills it"
+    )
+    return cause, hint
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.1f} MiB"
+
+
+_THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+)")
+_STACK_LINE = re.compile(
+    r"Fatal Python error: |(?:Current thread|Thread) 0x[0-9a-f]+|Current thread's C stack|Extension modules: "
+    r"|  (?:File |Binary file |\.\.\.|<)"
+)
+
+
 def split_stacks(stderr: str) -> tuple[str, str]:
-    """What a worker wrote to stderr: (its own last lines, the Python stacks that faulthandler appended)."""
-    lines = stderr.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith(_STACK_STARTS)), len(lines))
-    return "\n".join(lines[:start][-_TAIL_LINES:]), "\n".join(lines[start:])
+    """What a worker wrote to stderr: (its own last lines, the Python stacks that faulthandler wrote last).
+
+    Stacks may have been written before, when the worker was slow and went on: those are left out.
+    """
+    own: list[str] = []
+    dumps: list[list[str]] = []
+    threads: set[str] = set()
+    inside = False
+    for line in stderr.splitlines():
+        if not _STACK_LINE.match(line) and not (inside and not line):
+            own.append(line)
+            inside = False
+            continue
+        thread = _THREAD.match(line)
+        begins = line.startswith("Fatal Python error") or (thread is not None and thread[1] in threads)
+        if not inside or begins:
+            if not _starts_stacks(line):
+                own.append(line)
+                continue
+            dumps.append([])
+            threads.clear()
+        inside = True
+        if thread is not None:
+            threads.add(thread[1])
+        dumps[-1].append(line)
+    return "\n".join(own[-_TAIL_LINES:]), "\n".join(dumps[-1]).rstrip() if dumps else ""
+
+
+def _starts_stacks(line: str) -> bool:
+    return line.startswith("Fatal Python error: ") or _THREAD.match(line) is not None

@@ -8,14 +8,20 @@ import functools
 import os
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from remotemedia.config import PoolConfig
 from remotemedia.workers import rundir
+from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
 from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
+from remotemedia.workers.obituary import Circumstances
 from remotemedia.workers.plan import Plan
+from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
+from remotemedia.workers.supervisor import Supervisor
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -29,6 +35,13 @@ class Parts:
         self.slots: dict[int, Slot] = {}
         self.control: Any = None
         self.waiter: LoopWaiter | None = None
+        self.rounds: Rounds | None = None
+        self.limits = limits_of(plan.graph, config)
+        self._config = config
+        self._memory = MemoryGroup()
+        self._memory.sample()
+        shared = sum(route.shared is not None for route in plan.routes.values())
+        self._shm_need_bytes = shared * config.channel.window_bytes
         self.directory = rundir.PoolDir.create(config.runtime_dir)
         try:
             self.fabric = Fabric(plan, config.channel)
@@ -44,8 +57,41 @@ class Parts:
         require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
         self.control = ControlServer(self.directory.socket_path, weakly(on_message), loop)
 
+    def begin_rounds(
+        self, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None], on_limit: Callable[[int, str], None]
+    ) -> None:
+        """Look after the workers from now on."""
+        self.rounds = Rounds(
+            self._workers,
+            self._config.timeouts,
+            self._memory,
+            loop,
+            on_notice=on_notice,
+            on_limit=on_limit,
+        )
+
+    def _workers(self) -> list[Supervisor]:
+        return [slot.supervisor for slot in self.slots.values()]
+
+    def circumstances(self, supervisor: Supervisor, hang: Hang | None) -> Circumstances:
+        """What is known of a worker's end beside its life and its last words."""
+        from remotemedia.ipc.shm_memory import free_shared_memory
+
+        memory = [(other.node_id, other.own_bytes) for other in self._workers()]
+        known = [(node, nbytes) for node, nbytes in memory if nbytes is not None]
+        return Circumstances(
+            hang=hang,
+            process=process_facts(supervisor.pid) if supervisor.pid is not None else None,
+            oom=self._memory.facts(),
+            memory=sorted(known, key=lambda item: -item[1]),
+            shm_free_bytes=free_shared_memory(),
+            shm_need_bytes=self._shm_need_bytes,
+        )
+
     def close(self) -> None:
         """Give everything back; the workers must be gone."""
+        if self.rounds is not None:
+            self.rounds.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:

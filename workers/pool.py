@@ -34,6 +34,7 @@ from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.rounds import Notice
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.supervisor import refuse_deep_nesting
@@ -181,6 +182,8 @@ class WorkerPool:
         await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
         if self._error is not None:
             raise self._error
+        if remote:
+            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit))
         fail = weakly(self._fail)
         self._stage_tasks = [
             loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
@@ -220,6 +223,14 @@ class WorkerPool:
         slot = parts.slots.get(worker_id) if parts is not None else None
         if slot is not None:
             slot.on_message(message)
+
+    def _on_notice(self, notice: Notice) -> None:
+        """The rounds have found something worth an event; it is logged already."""
+
+    def _on_limit(self, worker_id: int, reason: str) -> None:
+        """A worker has reached one of its limits: it is replaced between two frames."""
+        if self._parts is not None and self._plan.is_replaceable(worker_id):
+            self._parts.slots[worker_id].begin_replacing(reason)
 
     def _fail(self, error: RemoteMediaError) -> None:
         """The first failure ends the pool: everybody who waits gets it."""

@@ -81,6 +81,11 @@ class Slot:
     # -- what it is now ------------------------------------------------------------------------------------------------
 
     @property
+    def supervisor(self) -> Supervisor:
+        """Of the present process, or the last one."""
+        return self._current
+
+    @property
     def pid(self) -> int | None:
         return self._current.pid
 
@@ -118,11 +123,16 @@ class Slot:
         """A control message of the present process."""
         self._current.on_message(message)
 
-    async def replace(self) -> None:
-        """Let the worker finish the frame that it is at, and start its next generation. Returns when that is ready."""
-        if self._restarting is None:
+    def begin_replacing(self, reason: str) -> None:
+        """Let the worker finish the frame that it is at, and start its next generation."""
+        if self._restarting is None and not self._stop_asked.is_set():
+            _logger.info("%s is replaced: %s", self.identity, reason)
             self._restarting = self._loop.create_task(self._restart(0.0))
-        await asyncio.shield(self._restarting)
+
+    async def replaced(self) -> None:
+        """Returns when the next generation, whose start has begun, is ready."""
+        if self._restarting is not None:
+            await asyncio.shield(self._restarting)
         await self._current.ready()
 
     def _on_worker_lost(self, error: RemoteMediaError) -> None:

@@ -19,7 +19,7 @@ from remotemedia.ipc.channel import END, FAILED, LAST, MARK, START, Frame, Sende
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, OwnDoorbell
 from remotemedia.ipc.messages import Failed, FailedPhase, encode
 from remotemedia.workers.acknowledging import Acknowledging
-from remotemedia.workers.board import FRAME, STOP, Board
+from remotemedia.workers.board import FRAME, STOP, WAITS, Board
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import Snapshots
 from remotemedia.workers.streaming import Inputs
@@ -292,7 +292,9 @@ class Stage:
     async def _credit(self, parcel: Any) -> None:
         sender, nbytes = self.sender, parcel.nbytes
         if not sender.has_credit(nbytes):
+            self.board.words[WAITS] = 1
             await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT, sender.demand)
+            self.board.words[WAITS] = 0
 
     async def _send_when_possible(self, parcel: Any, number: int, flags: int) -> None:
         await self._credit(parcel)

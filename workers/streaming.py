@@ -54,6 +54,7 @@ class Inputs:
             self._unfinished = self.number
         self._frame = None
         self._given = self.is_open = False
+        self._stage.board.end()
 
     async def arrive(self) -> None:
         """Returns when there is something for outputs to belong to."""

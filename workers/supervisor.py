@@ -8,12 +8,13 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from remotemedia.config import PoolConfig
+from remotemedia.config import PoolConfig, WorkerLimits
+from remotemedia.core import stats
 from remotemedia.core.exceptions import (
     ConfigurationError,
     ProtocolError,
@@ -25,13 +26,15 @@ from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded,
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
+from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
-from remotemedia.workers.obituary import error_of_failure, error_of_report
+from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 from remotemedia.workers.stdio import OutputReader, Stream
 from remotemedia.workers.voices import pass_on_line, pass_on_record
+from remotemedia.workers.watch import Signs, Watch
 
 _ENTRY = Path(__file__).parent / "child" / "__main__.py"
 _STACKS_S = 0.3
@@ -58,9 +61,9 @@ def refuse_deep_nesting() -> None:
         )
 
 
-def _environment() -> dict[str, str]:
+def _environment(limits: WorkerLimits) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    return {**own, _DEPTH: str(int(os.environ.get(_DEPTH, "0")) + 1)}
+    return {**own, **limits.environment, _DEPTH: str(int(os.environ.get(_DEPTH, "0")) + 1)}
 
 
 class PoolParts(Protocol):
@@ -69,6 +72,13 @@ class PoolParts(Protocol):
     fabric: Fabric
     directory: PoolDir
     control: Any
+
+    @property
+    def limits(self) -> Sequence[WorkerLimits]: ...
+
+    def circumstances(self, supervisor: Supervisor, hang: Hang | None) -> Circumstances:
+        """What is known of a worker's end beside its life and its last words."""
+        ...
 
 
 class Supervisor:
@@ -95,6 +105,15 @@ class Supervisor:
         self._failpoints = failpoints_of(node_id, worker_id, generation)
         self._parts, self._config, self._loop = parts, config, loop
         self._on_failure = on_failure
+        self.limits = parts.limits[worker_id]
+        self.own_bytes: int | None = None
+        """Memory of its own when last looked at."""
+        self.told: set[str] = set()
+        """What the pool's rounds have told of it already."""
+        self._board = parts.fabric.boards[worker_id]
+        self._frames_before = 0
+        self._watch: Watch | None = None
+        self._hang: Hang | None = None
         self._life, self._instructions = life.begin(config.timeouts)
         self._process: WorkerProcess | None = None
         self._output: OutputReader | None = None
@@ -125,12 +144,24 @@ class Supervisor:
         """Whether its node has been initialized."""
         return self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
 
+    @property
+    def watch(self) -> Watch | None:
+        """The looks at it while it is ready; None before and after."""
+        return self._watch if self._life.phase is life.Phase.READY else None
+
+    @property
+    def frames(self) -> int:
+        """Frames that this process has worked on; the board counts on from one process of a worker to the next."""
+        return int(self._board.stats.values[stats.CALLS]) - self._frames_before
+
     # -- start ---------------------------------------------------------------------------------------------------------
 
     def spawn(self) -> None:
         """Start the process. Raises WorkerStartError."""
         token = secrets.token_bytes(32)
         self._parts.control.expect(self.worker_id, token)
+        self._board.forget_waiting()
+        self._frames_before = int(self._board.stats.values[stats.CALLS])
         child_end = boot_fd = -1
         try:
             child_end, self._parent_pipe = os.pipe2(os.O_CLOEXEC)
@@ -138,7 +169,7 @@ class Supervisor:
             boot_fd = write_boot_fd(spec)
             self._process = WorkerProcess.spawn(
                 [self._config.python_executable or sys.executable, "-P", str(_ENTRY), str(boot_fd)],
-                env=_environment(),
+                env=_environment(self.limits),
                 loop=self._loop,
                 pass_fds=(boot_fd, *spec.inherited_fds()),
                 on_exit=self._on_exit,
@@ -180,6 +211,9 @@ class Supervisor:
             replaceable=fabric.is_replaceable(stage),
             given_up=self._given_up,
             snapshots=fabric.snapshots_of(stage, self._config),
+            heartbeat_s=self._config.timeouts.heartbeat_s,
+            nice=self.limits.nice,
+            cpu_affinity=self.limits.cpu_affinity,
         )
 
     async def ready(self) -> None:
@@ -255,6 +289,7 @@ class Supervisor:
                 case events.SetDeadline(seconds):
                     self._set_deadline(seconds)
                 case events.AnnounceReady():
+                    self._watch = Watch(self._config.timeouts, self.signs(), self._loop.time())
                     if not self._ready.done():
                         self._ready.set_result(None)
                 case events.AnnounceFailure():
@@ -276,8 +311,7 @@ class Supervisor:
 
     def _kill(self, *, dump_stacks: bool) -> None:
         assert self._process is not None
-        if dump_stacks and self._life.connected:  # before its hello it may have no handler yet, and would die of it
-            self._process.send_signal(signal.SIGUSR2)
+        if dump_stacks and self.dump_stacks():
             self._loop.call_later(_STACKS_S, self._process.kill)
         else:
             self._process.kill()
@@ -305,8 +339,9 @@ class Supervisor:
                 self._life,
                 self._status,
                 self.identity,
-                frame=self._parts.fabric.boards[self.worker_id].frame,
+                frame=self._board.frame,
                 stderr=self._output.tail() if self._output is not None else "",
+                known=self._parts.circumstances(self, self._hang),
             )
         )
 
@@ -318,6 +353,29 @@ class Supervisor:
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits gets it; nobody has to
         self._on_failure(error)
+
+    # -- being looked after (see remotemedia.workers.rounds) -----------------------------------------------------------
+
+    def signs(self) -> Signs:
+        """What its board shows now."""
+        board = self._board
+        return Signs(board.beats, board.frame, int(board.stats.values[stats.CALLS]), board.waits)
+
+    def dump_stacks(self) -> bool:
+        """Have it write the stacks of all its threads to its stderr, whatever it does, and go on. False: it would not,
+        because it has not got there yet, or because the node has taken the signal's handler away.
+        """
+        if self._process is None or not catches(self._process.pid, signal.SIGUSR2):
+            return False
+        self._process.send_signal(signal.SIGUSR2)
+        return True
+
+    def give_up(self, hang: Hang) -> None:
+        """It hangs: kill it, its stacks first."""
+        if self._hang is None:
+            self._hang = hang
+            what = "no sign of life" if hang.frame is None else f"frame {hang.frame}"
+            self._feed(events.Unresponsive(f"{what} for {hang.waited_s:.1f} s, process state {hang.process_state}"))
 
     # -- stop ----------------------------------------------------------------------------------------------------------
 

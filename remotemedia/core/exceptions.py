@@ -299,7 +299,11 @@ class WorkerDied(WorkerError):
 
 
 class WorkerUnresponsive(WorkerError):
-    """A worker did not react in time and was killed. Attributes: `waited_s`, `process_state`."""
+    """A worker did not react in time, or worked on one frame for too long, and was killed.
+
+    Attributes: `waited_s`; `process_state`: its letter in /proc ("R", "S", "D", "T"), "" if unknown; `explanation` of
+    that state.
+    """
 
     def __init__(
         self,
@@ -307,17 +311,25 @@ class WorkerUnresponsive(WorkerError):
         *,
         waited_s: float,
         process_state: str = "",
+        explanation: str = "",
+        doing: str = "did not react",
+        outcome: str = "was killed",
         frame: int | None = None,
+        suggestion: str = "",
         story: Sequence[str] = (),
+        stderr_tail: str = "",
         stacks: str = "",
     ) -> None:
-        self.waited_s, self.process_state = waited_s, process_state
-        state = f" (process state {process_state})" if process_state else ""
+        self.waited_s, self.process_state, self.explanation = waited_s, process_state, explanation
+        known = ": ".join(part for part in (process_state, explanation) if part)
+        state = f" (process state {known})" if known else ""
         super().__init__(
             worker,
-            f"did not react for {waited_s:.1f} s{state} and was killed.",
+            f"{doing} for {waited_s:.1f} s{state} and {outcome}.",
             frame=frame,
+            suggestion=suggestion,
             story=story,
+            stderr_tail=stderr_tail,
             stacks=stacks,
         )
 

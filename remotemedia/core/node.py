@@ -36,6 +36,8 @@ class Node:
     executor: str | None = None
     is_streaming: bool = False
     capabilities: dict[str, Any] | None = None
+    worker_limits: Any = None
+    """A remotemedia.WorkerLimits for the worker process of this node (class attribute or instance attribute)."""
 
     # Set by the library while the node runs; class-level defaults serve subclasses that forget super().__init__().
     _is_initialized: bool = False

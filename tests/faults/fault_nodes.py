@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import faulthandler
+import itertools
 import mmap
 import os
 import signal
@@ -83,6 +85,20 @@ def hang_with_the_gil() -> None:
     mutex = ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
+
+
+def spin_with_the_gil() -> None:
+    """Computes in C for ever: the interpreter's loop never gets a turn, and nothing else that runs in Python."""
+    collections.deque(itertools.repeat(None), maxlen=0)
+
+
+def nap_with_the_gil() -> None:
+    """Sleeps for 1.5 s in C without giving the GIL back."""
+    ctypes.PyDLL(None).usleep(1_500_000)
+
+
+def stop_itself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def value_error() -> NoReturn:

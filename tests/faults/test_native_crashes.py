@@ -37,7 +37,7 @@ async def death(action: Action) -> WorkerDied:
         (segv, "SIGSEGV", "segv", "native code"),
         (null_pointer, "SIGSEGV", "null_pointer", "native code"),
         (abort, "SIGABRT", "abort", "abort"),
-        (bus_error, "SIGBUS", "bus_error", "/dev/shm"),
+        (bus_error, "SIGBUS", "bus_error", "MiB free now"),
         (illegal_instruction, "SIGILL", "illegal_instruction", "processor"),
     ],
 )

@@ -16,6 +16,7 @@ from remotemedia import (
     Timeouts,
     VideoFrame,
     WorkerDied,
+    WorkerLimits,
     WorkerPool,
     execute_pipeline,
     execute_pipeline_with_input,
@@ -83,7 +84,8 @@ async def pipeline_objects() -> None:
 
 
 async def pools(frames: list[Picture]) -> None:
-    config = PoolConfig(channel=ChannelConfig(queue_frames=4), timeouts=Timeouts(initialize_s=600))
+    limits = {"detector": WorkerLimits(memory_limit_bytes=2**30, environment={"CUDA_VISIBLE_DEVICES": "0"})}
+    config = PoolConfig(channel=ChannelConfig(queue_frames=4), timeouts=Timeouts(initialize_s=600), limits=limits)
     async with WorkerPool([Brighten()], config=config) as pool:
         await pool.process(frames[0])
         async for _ in pool.stream(frames):

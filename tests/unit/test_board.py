@@ -6,7 +6,7 @@ import os
 
 from remotemedia.core import stats
 from remotemedia.ipc.ledger import Ledger, LedgerLayout
-from remotemedia.workers.board import BOARD_WORDS, Board
+from remotemedia.workers.board import BEAT, BOARD_WORDS, WAITS, Board
 
 
 def make_boards() -> tuple[Board, Board, Board]:
@@ -37,6 +37,21 @@ def test_the_other_side_sees_the_request_to_stop() -> None:
     coordinator.request_stop()
     assert worker.stop_requested
     assert not neighbour.stop_requested
+
+
+def test_the_other_side_sees_signs_of_life_and_waiting() -> None:
+    worker, coordinator, neighbour = make_boards()
+    worker.words[BEAT] = 2**64 - 2
+    seen = []
+    for _ in range(3):
+        worker.beat()
+        seen.append(coordinator.beats)
+    assert seen == [2**64 - 1, 0, 1]
+    worker.words[WAITS] = 1
+    assert (coordinator.waits, neighbour.waits, neighbour.beats) == (True, False, 0)
+    coordinator.forget_waiting()
+    assert not worker.waits
+    assert (worker.frame, worker.stop_requested) == (None, False)
 
 
 def test_statistics_are_shared_and_stay_in_their_place() -> None:

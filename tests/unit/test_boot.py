@@ -40,6 +40,9 @@ def spec(**changes: object) -> BootSpec:
         "log_level": 20,
         "own_sources": False,
         "replaceable": True,
+        "heartbeat_s": 0.25,
+        "nice": 3,
+        "cpu_affinity": (0, 2),
     }
     return BootSpec(**{**facts, **changes})  # type: ignore[arg-type]
 

@@ -5,12 +5,23 @@ import pickle
 
 import pytest
 
-from remotemedia.config import ChannelConfig, PoolConfig, Timeouts
+from remotemedia.config import ChannelConfig, PoolConfig, Timeouts, WorkerLimits
 from remotemedia.core.exceptions import ConfigurationError
 
 BAD = [
-    *((Timeouts, name, value)
-      for name in ("hello_s", "load_s", "initialize_s", "stop_s") for value in (0, -1, "3", None, float("nan"), True)),
+    *((Timeouts, f"{name}_s", value)
+      for name in ("hello", "load", "initialize", "stop", "heartbeat", "unresponsive_warn", "unresponsive")
+      for value in (0, -1, "3", None, float("nan"), True)),
+    *((Timeouts, "frame_timeout_s", value) for value in (0, -1, "3", float("nan"), True)),
+    (Timeouts, "heartbeat_s", 1.5),
+    (Timeouts, "unresponsive_s", 4.0),
+    *((WorkerLimits, "memory_limit_bytes", value) for value in (0, -1, 1.5, "1", True)),
+    *((WorkerLimits, "max_frames_per_worker", value) for value in (0, -1, 1.5, "1", True)),
+    *((WorkerLimits, "cpu_affinity", value) for value in ((), [0], (-1,), ("0",), (True,), 3)),
+    *((WorkerLimits, "nice", value) for value in (-21, 20, 1.5, "1", True)),
+    *((WorkerLimits, "environment", value)
+      for value in (None, [("A", "b")], {"A": 1}, {"": "b"}, {"A=B": "c"}, {"A": "\0"}, {"A\0": ""}, {1: "a"})),
+    *((PoolConfig, "limits", value) for value in (None, 3, {"node": None}, {"node": {"nice": 1}})),
     *(
         (PoolConfig, name, value)
         for name in ("in_flight_frames", "in_flight_bytes")
@@ -38,6 +49,11 @@ def test_bad_values_are_named(kind, name, value):
     ("kind", "settings"),
     [
         (Timeouts, {"hello_s": 1, "load_s": 0.5, "initialize_s": 600, "stop_s": float("inf")}),
+        (Timeouts, {"heartbeat_s": 0.05, "unresponsive_warn_s": 0.2, "unresponsive_s": 0.2, "frame_timeout_s": 0.1}),
+        (Timeouts, {"unresponsive_s": float("inf"), "frame_timeout_s": None}),
+        (WorkerLimits, {"memory_limit_bytes": 1, "cpu_affinity": (0, 7), "nice": -20, "max_frames_per_worker": 1}),
+        (WorkerLimits, {"environment": {"A": "", "B": "=x"}}),
+        (PoolConfig, {"limits": {"a": WorkerLimits(nice=3), "b": WorkerLimits()}}),
         (ChannelConfig, {"queue_frames": 2, "window_bytes": 1, "slot_bytes": 64, "max_frame_bytes": 64}),
         (ChannelConfig, {"queue_frames": 256}),
         (PoolConfig, {"channel": ChannelConfig(queue_frames=4), "runtime_dir": "/tmp/x"}),
@@ -48,7 +64,7 @@ def test_good_values_are_kept(kind, settings):
     assert {name: getattr(config, name) for name in settings} == settings
 
 
-@pytest.mark.parametrize("kind", [Timeouts, ChannelConfig, PoolConfig])
+@pytest.mark.parametrize("kind", [Timeouts, ChannelConfig, PoolConfig, WorkerLimits])
 def test_settings_are_frozen_keyword_only_values(kind):
     config = kind()
     first = dataclasses.fields(config)[0].name

@@ -251,6 +251,27 @@ async def test_a_client_callback_that_raises_is_logged_and_the_client_goes_on(co
     assert [record.exc_info[1].args for record in caplog.records] == [("no",), ("no",)]
 
 
+async def test_a_client_beats_by_itself_and_goes_on_when_that_raises(coordinator) -> None:
+    beats = threading.Semaphore(0)
+
+    def beat() -> None:
+        beats.release()
+        raise ValueError("no")
+
+    coordinator.server.expect(1, TOKEN)
+    worker = Worker(coordinator.path, on_beat=beat, beat_s=0.01)
+    for _ in range(3):
+        assert await asyncio.to_thread(beats.acquire)
+    worker.client.post(hello())
+    worker.client.post(m.Goodbye())
+    assert await worker.close()
+
+
+async def test_a_client_whose_heart_never_beats_can_be_closed(coordinator) -> None:
+    worker = Worker(coordinator.path, on_beat=lambda: pytest.fail("never due"), beat_s=float("inf"))
+    await worker.close(0.0)
+
+
 async def test_bytes_that_are_no_message_reach_the_client_as_errors(coordinator, monkeypatch) -> None:
     coordinator.server.expect(1, TOKEN)
     worker = Worker(coordinator.path)

@@ -32,6 +32,7 @@ from remotemedia.workers.lifecycle_events import (
     StopRequested,
     Sweep,
     Swept,
+    Unresponsive,
 )
 
 TIMEOUTS = Timeouts(hello_s=1.0, load_s=2.0, initialize_s=3.0, stop_s=4.0)
@@ -149,6 +150,27 @@ def test_a_condemned_worker_is_killed_once() -> None:
     assert state.story[-1] == "condemned (sent junk)"
 
 
+def test_one_that_hangs_when_it_is_ready_is_killed_and_shows_where() -> None:
+    state, instructions = live(*START, Unresponsive("silent for 30 s"))
+    assert instructions[-1] == [AnnounceFailure(), Kill(dump_stacks=True), SetDeadline(KILL_S)]
+    assert state.failure is not None
+    assert (state.failure.kind, state.failure.phase) == ("unresponsive", Phase.READY)
+    assert state.failure.reason == "silent for 30 s"
+    assert state.story[-1] == "unresponsive (silent for 30 s)"
+    assert transition(state, Unresponsive("still"))[1] == []
+    state, more = transition(state, Exited("SIGKILL"))
+    assert more == [SetDeadline(None), Sweep()]
+    assert state.failure is not None
+    assert state.failure.kind == "unresponsive"
+
+
+@pytest.mark.parametrize("then", [[StopRequested()], [StopRequested(), SaidGoodbye()], [Condemned("junk")]])
+def test_one_that_is_on_its_way_out_owes_no_sign_of_life(then: list[Event]) -> None:
+    before, _ = live(*START, *then)
+    after, instructions = transition(before, Unresponsive("silent"))
+    assert (after.phase, after.failure, instructions) == (before.phase, before.failure, [])
+
+
 def test_what_cannot_be_killed_is_abandoned_and_swept_should_it_ever_end() -> None:
     state, instructions = live(DeadlinePassed(), DeadlinePassed())
     assert (state.phase, instructions[-1]) == (Phase.ABANDONED, [AnnounceEnd()])
@@ -164,6 +186,8 @@ def test_what_cannot_be_killed_is_abandoned_and_swept_should_it_ever_end() -> No
         ([], SaidLoaded()),
         ([], SaidGoodbye()),
         ([], Swept()),
+        ([], Unresponsive("silent")),
+        (START[:2], Unresponsive("silent")),
         (START[:1], SaidHello()),
         (START[:1], SaidReady()),
         (START, SaidReady()),
@@ -263,6 +287,13 @@ class Life(RuleBasedStateMachine):
     @rule()
     def we_condemn_it(self) -> None:
         assert self.feed(Condemned("pool closes at once"))
+
+    @precondition(lambda self: not self.state.phase.is_starting)
+    @rule()
+    def it_is_silent_for_too_long(self) -> None:
+        ready = self.state.phase is Phase.READY
+        assert self.feed(Unresponsive("silent"))
+        assert not ready or self.state.failure is not None
 
     @precondition(lambda self: self.deadline is not None)
     @rule()

@@ -21,9 +21,12 @@ def main() -> int:
     boot = marshal.loads(inherited(int(sys.argv[1])))  # noqa: S302 - our own, sealed
     sys.path[:] = boot["sys_path"]
 
-    from remotemedia.workers.child.worker import run
+    from remotemedia.workers.child.own_limits import apply
 
-    return run(boot, inherited(boot["payload_fd"]))
+    problem = apply(boot["nice"], boot["cpu_affinity"])
+    from remotemedia.workers.child.worker import run  # numerical libraries look at the affinity when they are imported
+
+    return run(boot, inherited(boot["payload_fd"]), problem)
 
 
 if __name__ == "__main__":

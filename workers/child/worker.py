@@ -51,8 +51,8 @@ _GOODBYE_S = 5.0
 """How long the coordinator may take to read the last message."""
 
 
-def run(boot: dict[str, Any], payload: memoryview) -> int:
-    """Live one worker's life; returns the exit code."""
+def run(boot: dict[str, Any], payload: memoryview, limits_problem: str | None) -> int:
+    """Live one worker's life; returns the exit code. `limits_problem`: what of its limits could not be applied."""
     spec = parse_boot(boot)
     parent_watch.arm(spec.coordinator_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
@@ -61,7 +61,7 @@ def run(boot: dict[str, Any], payload: memoryview) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     _name_process(spec)
-    return Worker(spec).live(payload)
+    return Worker(spec).live(payload, limits_problem)
 
 
 def _name_process(spec: BootSpec) -> None:
@@ -85,10 +85,15 @@ class Worker:
         self._failed = False
         self._failpoints = failpoints_of(spec.node, spec.worker_id, spec.generation)
         self._client = ControlClient(
-            spec.socket_path, self._on_message, parent_fd=spec.parent_fd, on_parent_death=self._on_parent_death
+            spec.socket_path,
+            self._on_message,
+            parent_fd=spec.parent_fd,
+            on_parent_death=self._on_parent_death,
+            on_beat=self._board.beat,
+            beat_s=spec.heartbeat_s,
         )
 
-    def live(self, payload: memoryview) -> int:
+    def live(self, payload: memoryview, limits_problem: str | None) -> int:
         """Everything between hello and goodbye."""
         self._failpoints.reach("child.boot")
         forward_logs(self._client.post, self._spec.log_level)
@@ -102,7 +107,7 @@ class Worker:
             )
         )
         cleanup_error = None
-        node = self._load(payload)
+        node = self._load(payload, limits_problem)
         if node is not None:
             cleanup_error = self._run(node)
         self._cleaned_up.set()
@@ -129,9 +134,13 @@ class Worker:
 
     # -- the main thread -----------------------------------------------------------------------------------------------
 
-    def _load(self, payload: memoryview) -> Node | None:
+    def _load(self, payload: memoryview, limits_problem: str | None) -> Node | None:
         self._welcomed.wait()
         if self._board.stop_requested:
+            return None
+        if limits_problem is not None:
+            self._fail("limits", OSError(limits_problem))
+            self._wait_for_stop()
             return None
         try:
             node = load_node(payload)
