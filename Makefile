@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
-.PHONY: help venv demo test test-all lint type bench bench-quick build clean
+.PHONY: help venv demo test test-all lint type bench bench-quick chaos soak build clean
 
 help: ## show this list
 	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
@@ -40,6 +40,12 @@ bench: $(VENV)/.bench ## measure against the floors and the alternatives
 
 bench-quick: $(VENV)/.bench ## the same in less than a minute
 	@$(PY) -m benchmarks --quick $(ARGS)
+
+chaos: $(VENV)/.dev ## kill workers all the time and compare the outputs with an undisturbed run; ten seeds
+	@$(PY) -m remotemedia.testing.chaos --seeds 10 --frames 3000 $(ARGS)
+
+soak: $(VENV)/.dev ## run a pool for long, or many after another: does anything grow? (ARGS='--minutes 60')
+	@$(PY) -m remotemedia.testing.soak $(ARGS)
 
 build: $(VENV)/.dev ## build sdist and wheel into dist/
 	@$(PY) -m build --no-isolation

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "remotemedia.core": ["remotemedia.core"],
     "remotemedia.config": ["remotemedia.core.exceptions"],
     "remotemedia.nodes": ["remotemedia.nodes", "remotemedia.core", "remotemedia.config"],
+    "remotemedia.workers.failpoints": ["remotemedia.testing"],
     "remotemedia.workers": ["remotemedia.workers", "remotemedia.ipc", "remotemedia.core", "remotemedia.config",
                             "remotemedia.events", "remotemedia._version"],
     "remotemedia.executors": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core", "remotemedia.config",
@@ -38,7 +39,8 @@ OWNERS = {
     "psutil": ["remotemedia.workers.limits", "remotemedia.instrumentation", "remotemedia.testing"],
     "structlog": ["remotemedia.log", "remotemedia.instrumentation", "remotemedia.cli", "remotemedia.cli_output"],
     "av": ["remotemedia.nodes.media_io", "remotemedia.testing.sources"],
-    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.cli_output", "remotemedia.top"],
+    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.cli_output", "remotemedia.top",
+             "remotemedia.testing.meter"],
     "ray": ["remotemedia.executors.ray"],
 }
 HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it

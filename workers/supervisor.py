@@ -28,6 +28,7 @@ from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
 from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
@@ -101,6 +102,7 @@ class Supervisor:
         """
         self.worker_id, self.node_id, self.generation = worker_id, node_id, generation
         self._payload_fd, self._given_up = payload_fd, given_up
+        self._failpoints = failpoints_of(node_id, worker_id, generation)
         self._parts, self._config, self._loop = parts, config, loop
         self._on_failure = on_failure
         self.limits = parts.limits[worker_id]
@@ -181,6 +183,7 @@ class Supervisor:
                     os.close(fd)
         self._parts.directory.record_worker(self._process.pid)
         self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
+        self._failpoints.reach("parent.spawned")
         _logger.debug("spawned %s", self.identity)
         self._carry_out(self._instructions)
 
@@ -246,6 +249,7 @@ class Supervisor:
 
     def _on_exit(self, status: ExitStatus) -> None:
         self._status = status
+        self._failpoints.reach("parent.reaping")
         self._parts.control.drain()  # its last words may still be in the socket
         assert self._output is not None
         self._output.finish()
@@ -315,6 +319,7 @@ class Supervisor:
     def _sweep(self) -> None:
         """Nothing of a dead worker outlives the pool; until then its frames in flight stay readable."""
         assert self._process is not None
+        self._failpoints.reach("parent.sweeping")
         self._parts.directory.forget_worker(self._process.pid)
         self._parts.control.forget(self.worker_id)
         self._close_parent_pipe()

@@ -108,6 +108,11 @@ def _descendants(table: dict[int, _Process]) -> set[int]:
     return found
 
 
+def descendants() -> set[int]:
+    """Pids of this process's children, their children, and so on."""
+    return _descendants(_process_table())
+
+
 def _ancestors(table: dict[int, _Process]) -> set[int]:
     found: set[int] = set()
     pid = os.getpid()
@@ -191,6 +196,17 @@ def _shared_memory(foreign: set[str]) -> dict[str, str]:
             ours = facts.st_uid == os.geteuid() and entry.name.startswith(_PREFIXES)
             if ours and _pool_of(entry) not in foreign:
                 found[f"{facts.st_ino}"] = f"{entry} ({facts.st_blocks * 512} bytes)"
+    return found
+
+
+def own_shared_memory() -> dict[Path, int]:
+    """Files of this process's and its descendants' pools in /dev/shm, and the bytes of memory behind each."""
+    foreign = _pools_of_others()
+    found = {}
+    for entry in SHM_DIR.glob("rm_*"):
+        with suppress(OSError):  # it has just been removed
+            if _pool_of(entry) not in foreign:
+                found[entry] = entry.lstat().st_blocks * 512
     return found
 
 

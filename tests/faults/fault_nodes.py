@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from remotemedia.core.node import Node
 
 # -- ways to go wrong --------------------------------------------------------------------------------------------------
@@ -104,7 +106,10 @@ def value_error() -> NoReturn:
 
 
 Action = Callable[[], None]
+"""Elements of the arrays of Counting."""
 
+_COUNTED = 512
+"""Elements of the arrays of Counting."""
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
@@ -222,3 +227,30 @@ class WithHelper(Pass):
 
     def process(self, data: Any) -> int:
         return self._helper.pid
+
+
+class Counting(Node):
+    """Writes into each array, at its own place, how many it has seen; and gives one more array at the end.
+
+    Has state, which survives its worker.
+    """
+
+    def __init__(self, place: int, name: str) -> None:
+        super().__init__(name)
+        self.place, self.count = place, 0
+
+    def process(self, data: Any) -> Any:
+        self.count += 1
+        out = self.empty_like(data)
+        out[:] = data
+        out[self.place] = self.count
+        return out
+
+    def flush(self) -> Any:
+        return np.full(_COUNTED, -1 - self.place)
+
+    def snapshot_state(self) -> bytes:
+        return self.count.to_bytes(8, "little")
+
+    def restore_state(self, data: memoryview) -> None:
+        self.count = int.from_bytes(data, "little")

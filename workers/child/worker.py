@@ -41,6 +41,7 @@ from remotemedia.workers.child import parent_watch
 from remotemedia.workers.child.drive import BlockingWaiter, drive
 from remotemedia.workers.child.logs import forward_logs
 from remotemedia.workers.delivery import Merge
+from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import STORE_WORDS, Snapshot, Snapshots, SnapshotStore
 from remotemedia.workers.stage import NodeFailure, Resumption, Stage, Stopped, cleanup, initialize
@@ -82,6 +83,7 @@ class Worker:
         self._welcomed = threading.Event()
         self._cleaned_up = threading.Event()
         self._failed = False
+        self._failpoints = failpoints_of(spec.node, spec.worker_id, spec.generation)
         self._client = ControlClient(
             spec.socket_path,
             self._on_message,
@@ -93,6 +95,7 @@ class Worker:
 
     def live(self, payload: memoryview, limits_problem: str | None) -> int:
         """Everything between hello and goodbye."""
+        self._failpoints.reach("child.boot")
         forward_logs(self._client.post, self._spec.log_level)
         self._client.post(
             Hello(
@@ -146,6 +149,7 @@ class Worker:
             self._wait_for_stop()
             return None
         node.restart_count = self._spec.generation
+        self._failpoints.reach("child.loaded")
         self._client.post(Loaded())
         self._client.flush(_FLUSH_S)  # initialize() may keep the GIL for long, and its time has begun
         return node
@@ -184,6 +188,7 @@ class Worker:
         if self._failed:
             await self._stop_asked()
         try:
+            self._failpoints.reach("child.cleanup")
             await cleanup(node)
         except BaseException as error:  # noqa: BLE001 - reported in the goodbye
             return f"{type(error).__name__}: {RemoteTraceback.of(error).text}"
@@ -199,10 +204,12 @@ class Worker:
             await initialize(node)
             if snapshot is not None:
                 await maybe_await(node.restore_state(snapshot.state))
+            self._failpoints.reach("child.initialized")
         except BaseException as error:  # noqa: BLE001 - reported to the coordinator
             self._fail("initialize", error)
             return
         self._client.post(Ready())
+        self._failpoints.instrument(stage)
         await stage.run()
 
     def _connect(self, node: Node) -> tuple[Stage, Snapshot | None]:

@@ -1,0 +1,33 @@
+"""Pools made, used and closed, one after another: nothing grows."""
+
+from __future__ import annotations
+
+import pytest
+
+from remotemedia.testing.soak import Soak, cycle, tolerances
+
+# What a pool with a worker needs once, and keeps, is there before the first reading counts.
+INLINE, WITH_WORKER = 160, 40
+
+
+@pytest.mark.timeout(120)
+async def test_two_hundred_pools_leave_nothing() -> None:
+    warm_up, inline, remote = Soak(), Soak(), Soak()
+    await cycle(3, workers=1, soak=warm_up)
+    await cycle(INLINE, workers=0, soak=inline)
+    await cycle(WITH_WORKER, workers=1, soak=remote)
+    for soak, count in ((inline, INLINE), (remote, WITH_WORKER)):
+        assert soak.wrong == []
+        assert len(soak.readings) == count
+        growing = [line for line in soak.trends(tolerances(hours=0.0)) if not line.is_flat]
+        assert growing == []
+        last = soak.readings[-1]
+        assert (last.children, last.shm_files, last.shm_bytes) == (0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_thousand_pools_leave_nothing() -> None:
+    soak = await cycle(1000, workers=1)
+    assert soak.wrong == []
+    assert [line for line in soak.trends(tolerances(hours=0.0)) if not line.is_flat] == []
