@@ -15,6 +15,7 @@ from remotemedia.workers import rundir
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.plan import Plan
+from remotemedia.workers.portal import Portal
 from remotemedia.workers.supervisor import Supervisor
 
 _POOL_FDS, _WORKER_FDS = 36, 8
@@ -53,11 +54,20 @@ class Parts:
         self.fabric.close()
         self.directory.close()
 
-    def abandon(self, pool: str) -> None:
+    def abandon(self, pool: str, portal: Portal) -> None:
         """The pool was not closed: at its collection, or at the end of the interpreter."""
         if os.getpid() != self.owner_pid:
             return
-        warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        try:
+            warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        finally:  # a warning may have been made an error
+            self.give_up(portal)
+
+    def give_up(self, portal: Portal) -> None:
+        """Kill what runs, and give everything back, without asking anybody and without waiting for the loop."""
+        portal.close(self._release)
+
+    def _release(self) -> None:
         for supervisor in self.supervisors.values():
             supervisor.kill_now()
         with contextlib.suppress(RuntimeError):  # the loop is closed
