@@ -46,8 +46,11 @@ class Crossing:
         self._starved = False
         """The thread waits, and has more items when there is room for them."""
         self._hungry: asyncio.Future[None] | None = None
-        self._full: list[asyncio.Future[None]] = []
+        self._full: asyncio.Future[None] | None = None
         """What the loop's side waits for: items, and that outputs are taken."""
+        self._asking = False
+        self._gate: asyncio.Future[None] | None = None
+        """Whether the loop's side has passed on all outputs and wants more; who waits for that."""
 
     # -- in the caller's thread ----------------------------------------------------------------------------------------
 
@@ -98,18 +101,18 @@ class Crossing:
     def _give(self, item: Any) -> None:
         self._items.append(item)
         waiter, self._hungry = self._hungry, None
-        if waiter is not None:
-            self._wake(waiter)
+        self._wake(waiter)
 
     def _take(self) -> None:
         self._taken += 1
-        if self._full and self._given - self._taken <= self._most // 2:
-            waiters, self._full = self._full, []
-            self._wake(*waiters)
+        if self._full is not None and self._given - self._taken <= self._most // 2:
+            waiter, self._full = self._full, None
+            self._wake(waiter)
 
-    def _wake(self, *waiters: asyncio.Future[None]) -> None:
-        with contextlib.suppress(PoolClosed):  # told by what comes back
-            self._portal.wake(_settle, *waiters)
+    def _wake(self, waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None:
+            with contextlib.suppress(PoolClosed):  # told by what comes back
+                self._portal.wake(_settle, waiter)
 
     # -- in the loop ---------------------------------------------------------------------------------------------------
 
@@ -117,7 +120,13 @@ class Crossing:
         error: BaseException | None = None
         try:
             async with contextlib.aclosing(self._open_stream(source)) as outputs:
-                async for output in outputs:
+                while True:
+                    self._asking = True
+                    self._open_gate()
+                    output = await anext(outputs, _END)
+                    self._asking = False
+                    if output is _END:
+                        break
                     self._given += 1
                     self._outputs.put(output)
                     del output
@@ -135,8 +144,7 @@ class Crossing:
     async def _until_taken(self) -> None:
         """Returns when there is room for another output."""
         while self._is_full:
-            waiter: asyncio.Future[None] = self._portal.loop.create_future()
-            self._full.append(waiter)
+            self._full = waiter = self._portal.loop.create_future()
             if self._is_full:
                 await waiter
 
@@ -144,13 +152,28 @@ class Crossing:
     def _is_full(self) -> bool:
         return self._given - self._taken >= self._most
 
+    async def _until_asking(self) -> None:
+        """Returns when every output that was there is on its way to the caller.
+
+        An item that goes in earlier makes the exchange queue outputs for want of room: a slow caller would hold back
+        nothing.
+        """
+        while not self._asking:
+            self._gate = self._portal.loop.create_future()
+            await self._gate
+
+    def _open_gate(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            _settle(gate)
+
     async def _crossed_items(self) -> AsyncGenerator[Any, None]:
         while True:
             while not self._items:
                 self._hungry = waiter = self._portal.loop.create_future()
                 if not self._items:
                     await waiter
-            await self._until_taken()  # else the exchange would queue outputs to make room for this item
+            await self._until_asking()
             item = self._items.popleft()
             if self._starved and self._has_room():
                 self._starved = False
@@ -161,7 +184,6 @@ class Crossing:
             del item
 
 
-def _settle(*waiters: asyncio.Future[None]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
