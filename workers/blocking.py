@@ -104,7 +104,7 @@ class Blocking(ABC):
         refuse_running_loop("pool.close()", "await pool.aclose()")
         try:
             if not portal.impatient and not portal.loop.is_closed():
-                portal.call(self.aclose)
+                portal.begin(self.aclose).ended.result()  # what interrupts this does not wait for its end
         finally:
             self._leave(portal)
 
