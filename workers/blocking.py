@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from remotemedia.config import PoolConfig
-from remotemedia.core.exceptions import PipelineError, PoolClosed
+from remotemedia.core.exceptions import PipelineError
 from remotemedia.workers.crossing import Crossing
 from remotemedia.workers.portal import LoopThread, Portal, refuse_running_loop
 
@@ -118,6 +118,5 @@ class Blocking(ABC):
         refuse_running_loop(blocking, instead)
         if self._portal is None:
             raise PipelineError("the pool is not started: use `with WorkerPool(...) as pool:`")
-        if self._portal.is_foreign:
-            raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+        self._portal.refuse_foreign()
         return self._portal

@@ -64,6 +64,7 @@ class Crossing:
             call = self._portal.begin(lambda: self._pump(self._crossed_items()))
         try:
             while True:
+                self._portal.refuse_foreign()  # nobody would wake us in a forked copy
                 if items is not None and self._top_up(items):
                     items = None
                 if items is not None and self._outputs.empty():

@@ -120,8 +120,8 @@ class Exchange:
         """Send one value through; its output, a list of several, or None."""
         call = _Call(self._loop.create_future())
         self._calls += 1
-        # As long as a call waits, the bell is either asked for or rung; and what a stream that was left had not taken is
-        # taken first, because the call's own output cannot come, and ring, before there is room for it.
+        # As long as a call waits, the bell is either asked for or rung. What a stream that was left had not taken comes
+        # first: the call's own output cannot come, and ring, before there is room for it.
         self._listen()
         try:
             await self._submit(value, LAST, call)

@@ -80,6 +80,11 @@ class Portal:
         """Whether this is the copy in a forked process, where nobody runs the loop."""
         return os.getpid() != self._owner_pid
 
+    def refuse_foreign(self) -> None:
+        """Raise PoolClosed in the copy of a forked process."""
+        if self.is_foreign:
+            raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+
     def call(self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `await function(...)` in the loop.
 
@@ -119,8 +124,7 @@ class Portal:
 
     def wake(self, callback: Callable[..., object], *args: Any) -> None:
         """Call `callback` soon in the loop. Raises PoolClosed if it is closed, or this is a forked copy."""
-        if self.is_foreign:
-            raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+        self.refuse_foreign()
         try:
             self.loop.call_soon_threadsafe(callback, *args)
         except RuntimeError as error:

@@ -125,8 +125,9 @@ def test_outputs_are_views_until_a_copy_is_asked_for() -> None:
         assert (copied == number + 1).all()
 
 
-def test_leaving_early_is_in_nobodys_way(each_loop: str) -> None:
-    with WorkerPool(chain(), config=TIGHT) as pool:
+@pytest.mark.parametrize("config", [PoolConfig(), TIGHT])
+def test_leaving_early_is_in_nobodys_way(each_loop: str, config: PoolConfig) -> None:
+    with WorkerPool(chain(), config=config) as pool:
         for length in (1, 2, 7, 40):
             for output in pool.map(plain(10_000)):
                 if output == 110 + length:
