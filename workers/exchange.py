@@ -121,8 +121,9 @@ class Exchange:
         """Send one value through; its output, a list of several, or None."""
         call = _Call(self._loop.create_future())
         self._calls += 1
-        # Listening before there is anything to hear: as long as a call waits, the bell is either asked for or rung.
-        self._bell.park(DATA)
+        # As long as a call waits, the bell is either asked for or rung. What a stream that was left had not taken comes
+        # first: the call's own output cannot come, and ring, before there is room for it.
+        self._listen()
         try:
             await self._submit(value, LAST, call)
             return await call.future

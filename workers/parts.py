@@ -19,6 +19,7 @@ from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
 from remotemedia.workers.plan import Plan
+from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.supervisor import Supervisor
@@ -99,11 +100,20 @@ class Parts:
         self.fabric.close()
         self.directory.close()
 
-    def abandon(self, pool: str) -> None:
+    def abandon(self, pool: str, portal: Portal) -> None:
         """The pool was not closed: at its collection, or at the end of the interpreter."""
         if os.getpid() != self.owner_pid:
             return
-        warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        try:
+            warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        finally:  # a warning may have been made an error
+            self.give_up(portal)
+
+    def give_up(self, portal: Portal) -> None:
+        """Kill what runs, and give everything back, without asking anybody and without waiting for the loop."""
+        portal.close(self._release)
+
+    def _release(self) -> None:
         for slot in self.slots.values():
             slot.kill_now()
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.ipc.messages import FromWorker
 from remotemedia.workers import sweep
+from remotemedia.workers.blocking import Blocking
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import Exchange, Output
 from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
@@ -67,7 +70,7 @@ class PoolSnapshot:
     workers: tuple[WorkerSnapshot, ...]
 
 
-class WorkerPool:
+class WorkerPool(Blocking):
     """The nodes of a pipeline as a set of warm worker processes.
 
         async with WorkerPool([Detector(), Tracker()]) as pool:
@@ -75,8 +78,14 @@ class WorkerPool:
             async for result in pool.stream(frames):
                 ...
 
+        with WorkerPool([Detector(), Tracker()]) as pool:       # the same without asyncio
+            result = pool.run(frame)
+            for result in pool.map(frames):
+                ...
+
     Nodes marked `executor="inline"` stay in this process, every other node gets a worker of its own. A pool belongs to
-    the event loop in which it was started. The first failure of a worker or node ends the pool: all who wait get the
+    the event loop, and the thread, in which it was started: awaiting its methods elsewhere raises PoolClosed; other
+    threads use `run`, `map` and `call`. The first failure of a worker or node ends the pool: all who wait get the
     error, and so do all who come.
     """
 
@@ -106,6 +115,7 @@ class WorkerPool:
         self._parts: Parts | None = None
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0
         self._stage_tasks: list[asyncio.Task[None]] = []
         self._initialized: list[int] = []
         self._closing: asyncio.Task[None] | None = None
@@ -129,8 +139,10 @@ class WorkerPool:
         if self._loop is not None:
             raise PipelineError("this pool was started before; make a new one")
         self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._portal = portal = self._portal or Portal(self._loop)
         try:
-            await self._start(self._loop)
+            await self._start(self._loop, portal)
         except OSError as error:
             await self._close_shielded()
             raise PipelineError(
@@ -141,7 +153,7 @@ class WorkerPool:
             await self._close_shielded()
             raise
 
-    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _start(self, loop: asyncio.AbstractEventLoop, portal: Portal) -> None:
         plan = self._plan
         remote = [i for i in plan.graph.order if plan.remote[i]]
         if remote:
@@ -149,7 +161,7 @@ class WorkerPool:
         sweep.sweep(self._config.runtime_dir)
         payloads = {i: await serialize_node_async(plan.graph.nodes[i]) for i in remote}
         parts = self._parts = Parts(plan, self._config)
-        self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self))
+        self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self), portal)
         parts.open_control(loop, self._on_message)
         for index in remote:
             parts.slots[index] = Slot(
@@ -288,14 +300,26 @@ class WorkerPool:
     def _working_exchange(self) -> Exchange:
         if self._closing is not None:
             raise PoolClosed("the pool is closed")
-        if self._loop is None or self._exchange is None:
+        if self._loop is None or self._parts is None:
             raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
-        assert self._parts is not None  # it is made before the exchange
         if os.getpid() != self._parts.owner_pid:
             raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+        self._require_own_loop()
         if self._error is not None:
             raise self._error
+        if self._exchange is None:
+            raise PipelineError("the pool is not started yet")
         return self._exchange
+
+    def _require_own_loop(self) -> None:
+        if asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id:
+            return
+        owner = next((t.name for t in threading.enumerate() if t.ident == self._thread_id), "that has ended")
+        raise PoolClosed(
+            f"the pool belongs to the event loop {self._loop!r} of thread {owner!r}, and was used in "
+            f"{asyncio._get_running_loop() or 'no loop'!r} of thread {threading.current_thread().name!r}; "
+            "in other threads use pool.run(value), pool.map(values) or pool.call(function, ...)"
+        )
 
     def snapshot(self) -> PoolSnapshot:
         """States, counters and latencies, read from shared memory: costs the workers nothing."""
@@ -348,6 +372,11 @@ class WorkerPool:
     async def _close_shielded(self) -> None:
         if self._parts is not None and os.getpid() != self._parts.owner_pid:
             return  # a forked copy: the pool is not ours to close
+        if self._loop is not None and self._loop.is_closed():
+            self._give_up()
+            return
+        if self._loop is not None:
+            self._require_own_loop()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         cancelled = False
@@ -388,6 +417,17 @@ class WorkerPool:
         parts.close()
         if self._finalizer is not None:
             self._finalizer.detach()
+
+    def _give_up(self) -> None:
+        """Without waiting for anybody: kill what still runs, and give back what an orderly end has left."""
+        if self._finalizer is None or self._finalizer.detach() is None:
+            return
+        assert self._parts is not None
+        assert self._portal is not None
+        self._error = self._error or PoolClosed("the pool was closed: its workers were killed")
+        self._parts.give_up(self._portal)
+        self._exchange = None
+        self._stage_tasks.clear()
 
     def _note_cleanup_error(self, error: NodeError) -> None:
         _logger.error("%s", error)

@@ -24,7 +24,6 @@ from remotemedia.ipc.wire import BLOCK_BYTES, USER_HEADER_BYTES
 from remotemedia.workers.child import worker
 
 
-
 class Killed(BaseException):
     """Raised in a process that has been killed, where it would do the next thing."""
 
