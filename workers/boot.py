@@ -17,7 +17,7 @@ import msgspec
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.snapshots import SnapshotSpec
 
-_MARSHAL_VERSION = 4
+MARSHAL_VERSION = 4
 
 
 class BellSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_boot_fd(spec: BootSpec) -> int:
     """A sealed memfd with the boot data. The caller closes it."""
-    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION))
+    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), MARSHAL_VERSION))
 
 
 def sealed_fd(name: str, data: bytes) -> int:

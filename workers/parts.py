@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.config import PoolConfig
+from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
 from remotemedia.workers.fabric import Fabric
@@ -22,7 +22,8 @@ from remotemedia.workers.plan import Plan
 from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
-from remotemedia.workers.supervisor import Supervisor
+from remotemedia.workers.spares import Spare, Spares
+from remotemedia.workers.supervisor import Supervisor, command, environment
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -37,6 +38,7 @@ class Parts:
         self.control: Any = None
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
+        self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
         self._config = config
         self._memory = MemoryGroup()
@@ -71,6 +73,26 @@ class Parts:
             on_limit=on_limit,
         )
 
+    def begin_spares(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have spare workers ready from now on."""
+        if self._config.warm_spares and self.slots:
+            self._spares = Spares(
+                self._config.warm_spares,
+                command(self._config),
+                environment(WorkerLimits()),
+                lambda: [*self.fabric.fds(), *(slot.payload_fd for slot in self.slots.values())],
+                self.directory,
+                loop,
+            )
+            self._spares.fill()
+
+    def take_spare(self, worker_id: int) -> Spare | None:
+        """A spare process for this worker, unless its limits have to be there before anything is imported."""
+        limits = self.limits[worker_id]
+        if self._spares is None or limits.environment or limits.cpu_affinity is not None:
+            return None
+        return self._spares.take()
+
     def _workers(self) -> list[Supervisor]:
         return [slot.supervisor for slot in self.slots.values()]
 
@@ -93,6 +115,8 @@ class Parts:
         """Give everything back; the workers must be gone."""
         if self.rounds is not None:
             self.rounds.close()
+        if self._spares is not None:
+            self._spares.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:

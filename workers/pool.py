@@ -196,6 +196,7 @@ class WorkerPool(Blocking):
             raise self._error
         if remote:
             parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit))
+            parts.begin_spares(loop)
         fail = weakly(self._fail)
         self._stage_tasks = [
             loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()

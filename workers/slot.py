@@ -81,6 +81,11 @@ class Slot:
     # -- what it is now ------------------------------------------------------------------------------------------------
 
     @property
+    def payload_fd(self) -> int:
+        """A memfd with the node."""
+        return self._payload_fd
+
+    @property
     def supervisor(self) -> Supervisor:
         """Of the present process, or the last one."""
         return self._current
@@ -181,7 +186,7 @@ class Slot:
             self._parts.fabric.boards[self.worker_id].reset()
             self.restarts += 1
             self._current = self._supervisor()
-            self._current.spawn()
+            self._current.spawn(self._parts.take_spare(self.worker_id))
         except WorkerStartError as error:
             self._on_failure(error)
         finally:

@@ -28,7 +28,7 @@ class Killed(BaseException):
     """Raised in a process that has been killed, where it would do the next thing."""
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - of a promise, not of this code
     """A promise was broken."""
 
 
