@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from remotemedia.config import OnError
 from remotemedia.ipc.shm_channel import ChannelSpec
 
 _LENGTH = struct.Struct("<Q")
@@ -64,6 +65,9 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[InputSpec, ...]
     output: OutputSpec
     log_level: int
+    on_error: OnError = "raise"
+    sessions: tuple[tuple[int, str], ...] = ()
+    """Number and name of the sessions that are open already."""
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""

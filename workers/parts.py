@@ -12,6 +12,7 @@ from typing import Any
 
 from remotemedia.config import PoolConfig
 from remotemedia.workers import rundir
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.plan import Plan
@@ -24,10 +25,13 @@ _POOL_FDS, _WORKER_FDS = 36, 8
 class Parts:
     """Everything of a running pool that must be given back; holds no reference to the pool."""
 
-    def __init__(self, plan: Plan, config: PoolConfig) -> None:
+    def __init__(self, plan: Plan, config: PoolConfig, events: EventBus) -> None:
         self.owner_pid = os.getpid()
         self.supervisors: dict[int, Supervisor] = {}
         self.control: Any = None
+        self.session_names: dict[int, str] = {}
+        """Of the sessions that are under way, by number: for workers that start while they are."""
+        self.events = events
         self.waiter: LoopWaiter | None = None
         self.directory = rundir.PoolDir.create(config.runtime_dir)
         try:

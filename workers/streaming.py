@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from remotemedia.ipc.channel import END, LAST, MARK, Frame
-from remotemedia.ipc.doorbell import DATA
+from remotemedia.ipc.channel import END, FAILED, LAST, MARK, OPEN, Frame
 
 if TYPE_CHECKING:
     from remotemedia.workers.stage import Stage
@@ -61,15 +60,18 @@ class Inputs:
         async with self._lock:
             while not self.is_open:
                 await self._finish_number()
-                self._stage.publish()
-                self._open(await self._stage.bell.until(self._stage.inbox.take, DATA))
+                await self._open(await self._stage.next_frame())
 
     async def _finish_number(self) -> None:
         if self._unfinished is not None:
             await self._stage._send_mark(self._unfinished, LAST)
             self._unfinished = None
 
-    def _open(self, frame: Frame) -> None:
+    async def _open(self, frame: Frame) -> None:
+        self._stage.taken = frame.number
+        if frame.flags & (FAILED | OPEN):
+            await self._stage.pass_on(frame)
+            return
         if not frame.flags & END:
             if frame.value is MARK:
                 if frame.flags & LAST:  # not on the mark of one of several inputs

@@ -21,10 +21,13 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
     WorkerStartError,
 )
+from remotemedia.events import Died, Started
+from remotemedia.events import Ready as IsReady
 from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.obituary import error_of_failure, error_of_report
 from remotemedia.workers.process import ExitStatus, WorkerProcess
@@ -68,6 +71,8 @@ class PoolParts(Protocol):
     fabric: Fabric
     directory: PoolDir
     control: Any
+    session_names: dict[int, str]
+    events: EventBus
 
 
 class Supervisor:
@@ -138,7 +143,7 @@ class Supervisor:
         self._payload = b""
         self._parts.directory.record_worker(self._process.pid)
         self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
-        _logger.debug("spawned %s", self.identity)
+        self._parts.events.emit(Started.of(self.identity))
         self._carry_out(self._instructions)
 
     def _boot_spec(self, token: bytes, parent_fd: int) -> BootSpec:
@@ -160,6 +165,8 @@ class Supervisor:
             inputs=fabric.inputs_of(stage),
             output=fabric.output_of(stage),
             log_level=logging.getLogger().getEffectiveLevel(),
+            on_error=self._config.on_error,
+            sessions=tuple(self._parts.session_names.items()),
         )
 
     async def ready(self) -> None:
@@ -234,6 +241,7 @@ class Supervisor:
                 case events.SetDeadline(seconds):
                     self._set_deadline(seconds)
                 case events.AnnounceReady():
+                    self._parts.events.emit(IsReady.of(self.identity))
                     if not self._ready.done():
                         self._ready.set_result(None)
                 case events.AnnounceFailure():
@@ -292,6 +300,7 @@ class Supervisor:
         if self._error is not None:
             return
         self._error = error
+        self._parts.events.emit(Died.of(self.identity, str(error)))
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits gets it; nobody has to

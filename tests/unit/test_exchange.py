@@ -13,7 +13,7 @@ import pytest
 from remotemedia.core.exceptions import PipelineError, PoolClosed
 from remotemedia.core.frames import VideoFrame
 from remotemedia.ipc.channel import MARK
-from remotemedia.workers import exchange as exchange_module
+from remotemedia.workers import feed as feed_module
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import _MOST_PACKED, Exchange, owned
 from remotemedia.workers.stage import Inbox
@@ -31,7 +31,7 @@ async def echo(frames: int = 4) -> AsyncIterator[Exchange]:
     ground = Ground(on_ring)
     feed = ground.channel(queue_frames=frames)
     window = Window(most_frames=frames, most_bytes=1 << 30, always=1)
-    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window)
+    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window, ValueError)
     yield exchange
     ground.close()
 
@@ -84,7 +84,7 @@ async def test_inputs_that_wait_hold_few_slots() -> None:
 
 async def test_a_stream_goes_on_after_looking_after_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when what it found there were no outputs but only marks."""
-    monkeypatch.setattr(exchange_module, "_TOP_UP_S", -1.0)
+    monkeypatch.setattr(feed_module, "_TOP_UP_S", -1.0)
     async with echo() as exchange:
         assert await everything(exchange.stream([MARK] * 5 + [1] + [MARK] * 5)) == [(5, 1)]
 
