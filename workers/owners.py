@@ -102,7 +102,7 @@ class Stream:
         self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        if self.error is None:
+        if self.error is None and not self.finished:
             self.error = error
         self.wake()
         self.consumed()

@@ -126,17 +126,12 @@ class Track:
                 raise StopAsyncIteration(f"session {self.name!r} has ended")
             await self._readers.wait()
         output = self._results.popleft()
-        self._skip_done()
+        if self._results and self._results[0] is _DONE:
+            self._results.popleft()
+            self._make_room()
         if type(output) is _Raised:
             raise output.error
         return output
-
-    def _skip_done(self) -> None:
-        """Inputs of which everything has been read make room for others."""
-        while self._results and self._results[0] is _DONE:
-            self._results.popleft()
-            self._under_way -= 1
-            self._senders.wake()
 
     def deliver(self, frame: Frame, _index: int) -> None:
         flags = frame.flags
@@ -162,9 +157,15 @@ class Track:
             self._complete()
 
     def _complete(self) -> None:
-        self._results.append(_DONE)
-        if self._results[0] is _DONE:
-            self._skip_done()
+        """An input has given everything: it makes room when that has been read."""
+        if self._results and self._results[-1] is not _DONE:  # what stands last is its own
+            self._results.append(_DONE)
+        else:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        self._under_way -= 1
+        self._senders.wake()
 
     def stop_input(self) -> None:
         """Who waits for room is refused."""
