@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from remotemedia.config import OnError
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.snapshots import SnapshotSpec
 
@@ -72,6 +73,9 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     nice: int | None = None
     cpu_affinity: tuple[int, ...] | None = None
+    on_error: OnError = "raise"
+    sessions: tuple[tuple[int, str], ...] = ()
+    """Number and name of the sessions that are open already."""
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""

@@ -14,6 +14,7 @@ from typing import Any
 from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
@@ -32,10 +33,13 @@ _POOL_FDS, _WORKER_FDS = 36, 8
 class Parts:
     """Everything of a running pool that must be given back; holds no reference to the pool."""
 
-    def __init__(self, plan: Plan, config: PoolConfig) -> None:
+    def __init__(self, plan: Plan, config: PoolConfig, events: EventBus) -> None:
         self.owner_pid = os.getpid()
         self.slots: dict[int, Slot] = {}
         self.control: Any = None
+        self.session_names: dict[int, str] = {}
+        """Of the sessions that are under way, by number: for workers that start while they are."""
+        self.events = events
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
         self._spares: Spares | None = None

@@ -22,11 +22,14 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
     WorkerStartError,
 )
+from remotemedia.events import Died, Started
+from remotemedia.events import Ready as IsReady
 from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
 from remotemedia.workers.diagnose import Hang, catches
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
@@ -79,6 +82,8 @@ class PoolParts(Protocol):
     fabric: Fabric
     directory: PoolDir
     control: Any
+    session_names: dict[int, str]
+    events: EventBus
 
     @property
     def limits(self) -> Sequence[WorkerLimits]: ...
@@ -183,7 +188,7 @@ class Supervisor:
             self._parts.directory.record_worker(self._process.pid)
         self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
         self._failpoints.reach("parent.spawned")
-        _logger.debug("spawned %s", self.identity)
+        self._parts.events.emit(Started.of(self.identity))
         self._carry_out(self._instructions)
 
     def _start(self, token: bytes) -> WorkerProcess:
@@ -234,6 +239,8 @@ class Supervisor:
             heartbeat_s=self._config.timeouts.heartbeat_s,
             nice=self.limits.nice,
             cpu_affinity=self.limits.cpu_affinity,
+            on_error=self._config.on_error,
+            sessions=tuple(self._parts.session_names.items()),
         )
 
     async def ready(self) -> None:
@@ -310,6 +317,7 @@ class Supervisor:
                     self._set_deadline(seconds)
                 case events.AnnounceReady():
                     self._watch = Watch(self._config.timeouts, self.signs(), self._loop.time())
+                    self._parts.events.emit(IsReady.of(self.identity))
                     if not self._ready.done():
                         self._ready.set_result(None)
                 case events.AnnounceFailure():
@@ -369,6 +377,7 @@ class Supervisor:
         if self._error is not None:
             return
         self._error = error
+        self._parts.events.emit(Died.of(self.identity, str(error)))
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits gets it; nobody has to
