@@ -177,4 +177,9 @@ class Receiver(Protocol):
         """Whether the sender sleeps for want of credit or acknowledgement."""
         ...
 
+    @property
+    def has_repetitions(self) -> bool:
+        """Whether frames are in the queue that were sent again for another receiver, who may wait for their end."""
+        ...
+
     def close(self) -> None: ...

@@ -120,5 +120,9 @@ class LocalReceiver:
     def is_in_demand(self) -> bool:
         return False
 
+    @property
+    def has_repetitions(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._queue.clear()

@@ -12,7 +12,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
 from remotemedia.ipc.channel import MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, Position
+from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, REPEATED, Position
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
@@ -145,6 +145,10 @@ class ShmReceiver:
     @property
     def is_in_demand(self) -> bool:
         return bool(self._sender_bell.word[0] & (CREDIT | ACKNOWLEDGEMENT))
+
+    @property
+    def has_repetitions(self) -> bool:
+        return self._lane.words[REPEATED] > self._lane.words[DUPLICATES]
 
     def _array(self, lease: Lease, layout: Layout, copy: bool) -> npt.NDArray[Any]:
         """A read-only view of the frame.
