@@ -8,6 +8,7 @@ the outputs for it) is the same whoever makes the frame, so it tells what a new 
 from __future__ import annotations
 
 import enum
+from collections import deque
 
 GENERATION_SHIFT = 40
 """A sequence number is the sender's generation, shifted by this, plus a count from 1: 10^12 frames per generation."""
@@ -25,19 +26,22 @@ class Verdict(enum.Enum):
 
 
 class Acceptance:
-    """What one receiver has had so far."""
+    """What one receiver has had so far, and what of that it has finished with."""
 
-    __slots__ = ("_checks_keys", "_key", "_may_miss", "accepted", "generation", "sequence")
+    __slots__ = (
+        "_checks_keys", "_finished", "_key", "_may_miss", "_remade", "acknowledged", "generation", "sequence"
+    )  # fmt: skip
 
     def __init__(self, acknowledged: int, key: tuple[int, int] | None, *, is_successor: bool) -> None:
         """`acknowledged`: sequence number up to which a predecessor has finished, `key`: of the last frame of these.
         `is_successor`: frames may come that are ahead of those that the sender is still to send again.
         """
-        self.sequence = self.accepted = acknowledged
-        """The newest sequence number seen, and that of the newest frame that was no repetition."""
+        self.sequence = self.acknowledged = acknowledged
+        """The newest sequence number seen, and the one up to which the sender may be told that all is finished with."""
         self.generation = acknowledged >> GENERATION_SHIFT
         """Of the sender."""
-        self._key = key or (-1, -1)
+        self._key = self._finished = key or (-1, -1)  # of the frame that was taken last, and finished with last
+        self._remade: deque[tuple[tuple[int, int], int]] = deque()  # keys and sequence numbers, in order
         self._checks_keys = self._may_miss = is_successor
 
     def is_next(self, sequence: int) -> bool:
@@ -46,11 +50,11 @@ class Acceptance:
 
     def accept(self, sequence: int, key: tuple[int, int]) -> None:
         """The next frame is taken."""
-        self.sequence = self.accepted = sequence
+        self.sequence = sequence
         self._key = key
 
     def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
-        """What a frame is. NEXT: it is still to be accepted."""
+        """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed."""
         generation = sequence >> GENERATION_SHIFT
         if generation < self.generation:
             return Verdict.STALE
@@ -62,20 +66,31 @@ class Acceptance:
         if generation != self.generation:
             self.generation = generation
             self._checks_keys = True
+            self._remade.clear()
         self._may_miss = False
         self.sequence = sequence
         if key <= self._key:
+            self._keep(sequence, key)
             return Verdict.REMADE
         self._checks_keys = False
         return Verdict.NEXT
 
-    def acknowledge(self, sequence: int) -> int:
-        """Everything up to this frame is finished with: up to which sequence number that can be told to the sender.
-
-        Remade frames that came after the newest accepted one are finished with when that is, and not before: the
-        sender keeps them in place of those that died with its predecessor.
+    def _keep(self, sequence: int, key: tuple[int, int]) -> None:
+        """A remade frame stands for the one that died with the sender's predecessor, and is finished with as that is:
+        not before, because only its sender still has it, and not later, because then the sender would have fewer
+        tickets for new frames than the predecessor had.
         """
-        if sequence == self.accepted:
-            self.accepted = self.sequence
-            return self.sequence
-        return sequence
+        if key <= self._finished:
+            self.acknowledged = sequence
+        else:
+            self._remade.append((key, sequence))
+
+    def acknowledge(self, sequence: int, key: tuple[int, int]) -> int:
+        """Everything up to this frame is finished with: up to which sequence number that can be told to the sender."""
+        self._finished = key
+        remade = self._remade
+        while remade and remade[0][0] <= key:
+            _, self.acknowledged = remade.popleft()
+        if sequence > self.acknowledged:
+            self.acknowledged = sequence
+        return self.acknowledged

@@ -166,9 +166,10 @@ class Receiver(Protocol):
         """The next frame, or None if there is none now."""
         ...
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
-        """All frames up to this one are finished with for good: the sender may forget them. `position`: where a next
-        generation of this receiver has to go on; None for one that has none.
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
+        """All frames up to this one are finished with for good: the sender may forget them. `key`: its number and index
+        as they were received. `position`: where a next generation of this receiver has to go on; None for one that has
+        none.
         """
         ...
 

@@ -113,7 +113,7 @@ class LocalReceiver:
     def receive(self) -> Frame | None:
         return self._queue.popleft() if self._queue else None
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         """Nothing to do: see LocalSender.acknowledged."""
 
     @property

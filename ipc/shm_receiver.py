@@ -114,7 +114,6 @@ class ShmReceiver:
         """
         acceptance, words = self._acceptance, self._lane.words
         sequence = lease.sequence
-        before = acceptance.accepted
         verdict = acceptance.judge(sequence, (number, index))
         self._tickets = self._lane.tickets(acceptance.generation)
         lease.tickets = self._lane.tickets(sequence >> GENERATION_SHIFT)
@@ -123,8 +122,8 @@ class ShmReceiver:
                 words[DUPLICATES] += 1
                 self._sender_bell.ring_for(CREDIT)
             case Verdict.REMADE:
-                if words[ACKNOWLEDGED] == before:
-                    words[ACKNOWLEDGED] = acceptance.acknowledge(before)
+                if words[ACKNOWLEDGED] != acceptance.acknowledged:
+                    words[ACKNOWLEDGED] = acceptance.acknowledged
                     fence()
                     self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
             case Verdict.MISSING:
@@ -133,12 +132,12 @@ class ShmReceiver:
                 )
         return verdict is not Verdict.NEXT
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         if not self._retains:
             return
         if position is not None:
             self._lane.stand_at(position)
-        self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence)
+        self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence, key)
         fence()
         self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
 

@@ -31,7 +31,7 @@ class Inbox:
             if frame is not None:
                 self.bytes_in += frame.nbytes
                 if self._safe:
-                    self.receivers[0].acknowledge(frame.sequence)
+                    self.receivers[0].acknowledge(frame.sequence, (frame.number, frame.index))
             return frame
         turn = self._merge.turn
         frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
@@ -40,7 +40,7 @@ class Inbox:
             return None
         self.bytes_in += frame.nbytes
         if self._safe:
-            self.receivers[turn].acknowledge(frame.sequence)
+            self.receivers[turn].acknowledge(frame.sequence, (frame.number, frame.index))
         frame.lane, frame.sent_as = turn, (frame.number, frame.flags)
         frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
         return frame
