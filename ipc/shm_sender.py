@@ -18,7 +18,7 @@ from remotemedia.core.frames import MediaFrame
 from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
-from remotemedia.ipc.doorbell import DATA, Doorbell
+from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
 from remotemedia.ipc.lane import ACKNOWLEDGED
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
@@ -399,7 +399,7 @@ class ShmSender:
         assert self._retained is not None
         self._retained()  # our own port got it too
         for bell in self._bells:
-            bell.ring_for(DATA)
+            bell.ring_for(DATA | REPETITION)
 
     def close(self) -> None:
         """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""

@@ -63,7 +63,7 @@ class Acknowledging:
             self.snapshots.settle(acknowledged)
             covered = self.snapshots.covered
         for lane, position in waiting.due(acknowledged, covered):
-            self._inbox.receivers[lane].acknowledge(position.sequence, position)
+            self._inbox.receivers[lane].acknowledge(position.sequence, (position.number, position.part), position)
 
     async def take_snapshot(self, *, in_demand: bool) -> None:
         """Take the state of the node if it is time to."""

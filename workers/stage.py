@@ -19,7 +19,7 @@ from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, may
 from remotemedia.core.exceptions import ChannelBroken, RemoteTraceback
 from remotemedia.core.node import NO_SESSION, Node
 from remotemedia.ipc.channel import END, FAILED, LAST, MARK, OPEN, START, Frame, Sender, Stamp
-from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, OwnDoorbell
+from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, REPETITION, OwnDoorbell
 from remotemedia.ipc.lane import Position
 from remotemedia.ipc.messages import Failed, FailedPhase, encode
 from remotemedia.workers.acknowledging import Acknowledging
@@ -184,6 +184,7 @@ class Stage:
             bell.park(DATA)
             if (frame := take()) is not None:
                 return frame
+            self.inbox.shed()
             if acknowledging is not None and acknowledging.is_in_demand:
                 await self._serve_demand(acknowledging)
             if not self.sender.attend():
@@ -383,6 +384,7 @@ class Stage:
         now = time.perf_counter_ns()
         if now > self._breathe_at:
             self.publish()
+            self.inbox.shed()
             await self.bell.waiter.breathe()
             self._breathe_at = time.perf_counter_ns() + _BREATHE_NS
 
@@ -391,8 +393,12 @@ class Stage:
         if not sender.has_credit(nbytes):
             self.publish()
             self.board.words[WAITS] = 1
-            await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT, sender.demand)
+            await self.bell.until(lambda: self._has_credit_now(nbytes) or None, CREDIT | REPETITION, sender.demand)
             self.board.words[WAITS] = 0
+
+    def _has_credit_now(self, nbytes: int) -> bool:
+        self.inbox.shed()
+        return self.sender.has_credit(nbytes)
 
     async def _send_when_possible(self, parcel: Any, number: int, flags: int) -> None:
         await self._credit(parcel)
