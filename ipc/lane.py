@@ -3,6 +3,7 @@
     GENERATION    of the receiver's process, plus one: written when its port is there. Another value than before tells
                   the sender that the receiver is a new one, which needs every unacknowledged frame again.
     ACKNOWLEDGED  sequence number up to which the sender may forget what it sent.
+    BASE          ACKNOWLEDGED when this generation began: what comes after it, this generation gets.
     DUPLICATES    how many frames this generation took and dropped because it had them already.
     REPEATED      how many such frames the sender has sent, for another receiver's sake; the one word of the sender's.
     WHICH         which of the two positions is valid: 1 or 2; 0: none yet.
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from remotemedia.ipc.ledger import Ledger
 
-GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED = range(5)
+GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED, BASE = range(6)
 _POSITIONS = (8, 16)
 _POSITION_WORDS = 8
 _TICKETS = 24
@@ -70,6 +71,12 @@ class Lane:
     def tickets(self, sender_generation: int) -> memoryview:
         """The words of the tickets of a sender's generation."""
         return self._tickets[sender_generation % 2]
+
+    def release_none(self) -> None:
+        """For a receiver's next generation: it gets again what its predecessor had released and not acknowledged."""
+        for words in self._tickets:
+            for ticket in range(len(words)):
+                words[ticket] = 0
 
     @property
     def position(self) -> Position | None:

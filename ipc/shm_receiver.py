@@ -12,12 +12,17 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
 from remotemedia.ipc.channel import MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, REPEATED, Position
-from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, DUPLICATES, GENERATION, REPEATED, Position
+from remotemedia.ipc.ledger import WORD, Ledger
 from remotemedia.ipc.participant import Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import Header, Memory
 from remotemedia.ipc.wire import ARRAY, BARE, BYTES, HEADER, Layout, read_layout
+
+_NOT_TO_RELEASE = {Verdict.REPEATED, Verdict.EARLY, Verdict.STALE}
+"""Frames that give no ticket back when they are dropped: the same frame was accepted, and may still be held, or is still
+to come; or its sender is dead.
+"""
 
 _from_buffer: Any = np.frombuffer
 _unpack_header = HEADER.unpack_from
@@ -70,7 +75,11 @@ class ShmReceiver:
         key = (position.number, position.part) if position else None
         self._acceptance = Acceptance(words[ACKNOWLEDGED], key, is_successor=generation > 0)
         self._tickets = self._lane.tickets(self._acceptance.generation)
+        self._no_tickets = memoryview(bytearray(WORD * spec.config.queue_frames)).cast("Q")
         words[DUPLICATES] = 0
+        words[BASE] = words[ACKNOWLEDGED]
+        if generation:
+            self._lane.release_none()
         self._held: dict[int, int] = {}  # sequence → bytes of the frames that somebody still holds
         self._most_held = spec.share_frames()
         self._most_held_bytes = spec.share_bytes()
@@ -116,7 +125,6 @@ class ShmReceiver:
         sequence = lease.sequence
         verdict = acceptance.judge(sequence, (number, index))
         self._tickets = self._lane.tickets(acceptance.generation)
-        lease.tickets = self._lane.tickets(sequence >> GENERATION_SHIFT)
         match verdict:
             case Verdict.REPEATED:
                 words[DUPLICATES] += 1
@@ -130,6 +138,10 @@ class ShmReceiver:
                 raise ChannelError(
                     self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
                 )
+        if verdict in _NOT_TO_RELEASE:
+            lease.sequence, lease.tickets = 0, self._no_tickets
+        else:
+            lease.tickets = self._tickets
         return verdict is not Verdict.NEXT
 
     def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:

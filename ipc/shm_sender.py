@@ -19,7 +19,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
-from remotemedia.ipc.lane import ACKNOWLEDGED
+from remotemedia.ipc.lane import ACKNOWLEDGED, BASE
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
 from remotemedia.ipc.replay import Replay
@@ -375,7 +375,7 @@ class ShmSender:
 
     def forget(self, lane: int) -> None:
         """The process of a lane has died, and with it every view of acknowledged frames: release those for it."""
-        tickets, acknowledged = self._lanes[lane], self._words[lane][ACKNOWLEDGED]
+        tickets, acknowledged = self._lanes[lane], self._words[lane][BASE]
         for sequence, ticket, _, _ in self._in_flight:
             if sequence <= acknowledged:
                 tickets[ticket] = sequence

@@ -155,7 +155,8 @@ SETUPS = {
     "state": Setup((Affine, Total, Holding), _CHAIN, (6, 3)),
     "fan-out": Setup((Affine, Holding, lambda: Affine(2)), ((0, 1), (0, 2)), (5,)),
     "diamond": Setup((Affine, Odd, Holding, Affine), _DIAMOND, (5, 1), tickets=3),
-    "deep diamond": Setup((Split, Split, Total, Total), _DIAMOND, (5,), tickets=7),
+    "deep diamond": Setup((Split, Split, Holding, Total), _DIAMOND, (5,), tickets=7),
+    "skip": Setup((Affine, Holding, Affine), ((0, 1), (0, 2), (1, 2)), (6,), tickets=3),
     "late state": Setup((Affine, Holding, Odd, Total), _DIAMOND, (4, 3), snapshot_frames=2),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
@@ -386,6 +387,8 @@ class Pool:
             assert seat.stage is not None
             if hasattr(seat.stage.node, "held"):
                 seat.stage.node.held = None
+        assert self._feed is not None
+        self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
         senders = [self._feed, *(seat.stage.sender for seat in self.seats if seat.stage)]
         for sender in senders:
             assert isinstance(sender, ShmSender)

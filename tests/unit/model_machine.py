@@ -15,13 +15,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from remotemedia.ipc import doorbell
 from remotemedia.ipc.doorbell import OwnDoorbell
 from remotemedia.ipc.wire import BLOCK_BYTES, USER_HEADER_BYTES
+from remotemedia.workers import stage
 from remotemedia.workers.child import worker
+
+_STEP_NS = 100_000
+"""The time that stages see goes on by so much with each step."""
 
 
 class Killed(BaseException):
@@ -338,5 +343,10 @@ def installed(machine: Machine) -> Iterator[None]:
         assert machine.running is not None
         return Participant(machine.running)
 
-    with mock.patch.object(doorbell, "os", machine), mock.patch.object(worker, "Participant", participant):
+    clock = SimpleNamespace(perf_counter_ns=lambda: machine.steps * _STEP_NS)
+    with (
+        mock.patch.object(doorbell, "os", machine),
+        mock.patch.object(worker, "Participant", participant),
+        mock.patch.object(stage, "time", clock),
+    ):
         yield
