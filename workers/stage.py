@@ -116,8 +116,7 @@ class Stage:
                 frame = await self._next()
             value, number, flags = frame.value, frame.number, frame.flags
             if value is MARK or (given_up and number in given_up):
-                await (self._on_mark(frame) if value is MARK else self._give_up(frame))
-                finished(frame)
+                await self._pass_on(frame)
                 del frame, value
                 continue
             words[FRAME] = number + 1
@@ -201,6 +200,12 @@ class Stage:
         nothing = RemoteTraceback(type_name="", text="").as_mapping()
         news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
         await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)
+
+    async def _pass_on(self, frame: Frame) -> None:
+        """What is not for the node."""
+        await (self._on_mark(frame) if frame.value is MARK else self._give_up(frame))
+        if self._acknowledging is not None and self._acknowledging.finished(frame):
+            await self._settle()
 
     async def _on_mark(self, frame: Frame) -> None:
         if frame.flags & START:
