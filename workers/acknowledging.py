@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remotemedia.ipc.channel import Frame, Sender, Stamp
+from remotemedia.ipc.channel import LAST, Frame, Sender, Stamp
 from remotemedia.ipc.lane import Position
 from remotemedia.workers.delivery import Unacknowledged
 from remotemedia.workers.inbox import Inbox
@@ -37,6 +37,12 @@ class Acknowledging:
         self._first = sender.sequence
         """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
         self._since = 0
+        self._number_is_complete = False
+        """Whether nothing more will come for the number that came last. A snapshot is taken only then: one that is
+        taken between two frames of a number counts only when the stages behind have had the whole number, and where
+        branches meet, they wait for the rest of it on another branch, for which there may be no room until this stage
+        acknowledges what only a snapshot lets it acknowledge.
+        """
 
     def finished(self, frame: Frame) -> bool:
         """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
@@ -46,7 +52,8 @@ class Acknowledging:
         self._unacknowledged.add(self._sender.sequence, frame.lane, position)
         if self.snapshots is not None:
             self._positions[frame.lane] = Position(*position)
-            if self.snapshots.is_due(self._unacknowledged.finished, in_demand=False):
+            self._number_is_complete = bool(frame.flags & LAST)
+            if self._number_is_complete and self.snapshots.is_due(self._unacknowledged.finished, in_demand=False):
                 return True
         self._since += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
         return self._since >= _BATCH
@@ -68,7 +75,8 @@ class Acknowledging:
     async def take_snapshot(self, *, in_demand: bool) -> None:
         """Take the state of the node if it is time to."""
         snapshots, finished = self.snapshots, self._unacknowledged.finished
-        if snapshots is not None and snapshots.is_due(finished, in_demand=in_demand):
+        may_be = in_demand or self._number_is_complete
+        if snapshots is not None and may_be and snapshots.is_due(finished, in_demand=in_demand):
             await snapshots.take(finished, self._sender.sequence, self._positions)
 
     @property

@@ -141,7 +141,8 @@ class Stage:
                 self._enter(frame.session)
             if value is MARK or flags > LAST or (given_up and number in given_up):
                 await self._on_mark(frame)
-                finished(frame)
+                if finished(frame):
+                    await self._settle()
                 del frame, value
                 continue
             words[FRAME] = number + 1

@@ -33,6 +33,9 @@ from remotemedia.testing.meter import Meter, megabytes, say, table
 from remotemedia.workers.pool import WorkerPool
 
 _WATCH_S = 0.05
+_PATIENCE = 10
+_CHUNK = 50
+"""After so many blows without so many new outputs the killer waits for them."""
 _WITHOUT_END = 10**9
 
 
@@ -60,7 +63,8 @@ class Chaos:
         restart = RestartPolicy(
             max_restarts=_WITHOUT_END, period_s=60.0, backoff_s=(0.01, 0.02), max_attempts=_WITHOUT_END
         )
-        queue_frames = dice.choice([2, 4, 16])
+        # Four at least: where branches meet, all frames for one number must fit into a channel that retains.
+        queue_frames = dice.choice([4, 16, 64])
         return PoolConfig(
             channel=ChannelConfig(queue_frames=self.queue_frames or queue_frames),
             restart=restart,
@@ -82,6 +86,7 @@ class Result:
     dealt: Counter[tuple[str, str]] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     missed: int = 0
+    held_back: int = 0
     workers: tuple[Any, ...] = ()
     """The pool's last snapshot of them."""
     peak_bytes: int = 0
@@ -122,10 +127,11 @@ async def _disturbed(chaos: Chaos, result: Result, meter: Meter | None) -> None:
         killer = Killer(pool, chaos.seed, chaos.every_s)
         result.dealt, result.deaths = killer.dealt, killer.deaths
         try:
-            async with _beside(killer.run(chaos.blows), _watch(pool, result, meter)):
+            kill = killer.run(chaos.blows, lambda: len(result.outputs) // _CHUNK, _PATIENCE)
+            async with _beside(kill, _watch(pool, result, meter)):
                 await _take_all(pool, chaos, result)
         finally:
-            result.workers, result.missed = pool.snapshot().workers, killer.missed
+            result.workers, result.missed, result.held_back = pool.snapshot().workers, killer.missed, killer.held_back
 
 
 async def _take_all(pool: WorkerPool, chaos: Chaos, result: Result) -> None:
@@ -205,7 +211,8 @@ def report(result: Result) -> str:
         table(rows),
         f"seed {chaos.seed}, queue_frames {config.channel.queue_frames}, snapshot_frames {config.snapshot_frames}",
         f"{result.frames} frames, {len(result.outputs)} outputs in {result.seconds:.1f} s",
-        f"{sum(result.dealt.values())} blows, {result.missed} more met nobody; {sum(result.deaths.values())} deaths",
+        f"{sum(result.dealt.values())} blows, {sum(result.deaths.values())} deaths",
+        f"{result.missed} more blows met nobody who was ready, {result.held_back} were held back for want of progress",
         f"shared memory: at most {megabytes(result.peak_bytes)} of {megabytes(result.budget_bytes)}",
         *(["OVER BUDGET"] if result.over_budget else []),
         *([f"FAILED: {result.error}"] if result.error else []),

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -62,15 +62,28 @@ class Killer:
         self.dealt: Counter[tuple[str, str]] = Counter()
         self.deaths: Counter[str] = Counter()
         self.missed = 0
+        self.held_back = 0
+        """How often it was time for a blow that was not dealt because there was no progress."""
         self._wakers: set[asyncio.Task[None]] = set()
         self._dead: dict[int, int] = {}
         """Worker → the pid that was killed last: whoever has that pid is dead, whether the pool knows it or not."""
 
-    async def run(self, most: int | None = None) -> None:
-        """Deal out `most` blows (None: without end). When it is cancelled, whoever is stopped is set going again."""
+    async def run(self, most: int | None = None, progress: Callable[[], int] = lambda: 0, patience: int = 0) -> None:
+        """Deal out `most` blows (None: without end). When it is cancelled, whoever is stopped is set going again.
+
+        After `patience` blows (0: never) during which `progress()` has not changed, it holds back until it does: on a
+        machine where starting a worker takes longer than the time between blows, nobody could ever get anything done.
+        What still does not change then stands still for another reason.
+        """
         try:
+            before, barren = progress(), 0
             for blow in itertools.islice(self._script, most):
                 await asyncio.sleep(self._every_s)
+                while patience and barren >= patience and progress() == before:
+                    self.held_back += 1
+                    await asyncio.sleep(self._every_s)
+                barren = 0 if progress() != before else barren + 1
+                before = progress()
                 self.strike(blow)
             await asyncio.gather(*self._wakers)
         finally:

@@ -265,7 +265,10 @@ class Worker:
             snapshots = None
             if store is not None and spec.snapshots is not None:
                 rhythm = spec.snapshots
-                snapshots = Snapshots(node, store, every_frames=rhythm.every_frames, every_s=rhythm.every_s)
+                # Inputs stay in their senders' hands until a snapshot has seen them: that must not be most of the room.
+                room = min(i.channel.config.queue_frames for i in spec.inputs) // 4
+                every = max(1, min(rhythm.every_frames, room))
+                snapshots = Snapshots(node, store, every_frames=every, every_s=rhythm.every_s)
             last = max(((p.sent_number, p.sent_index) for p in positions if p), default=(-1, 0))
             resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots, positions)
         stage = Stage(
