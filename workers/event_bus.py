@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
+from remotemedia.core.exceptions import RemoteTraceback
 from remotemedia.events import Event
 
 _MOST_UNREAD = 256
@@ -79,8 +80,10 @@ class EventBus:
         for sink in list(self._sinks):
             try:
                 sink(event)
-            except Exception:
-                _logger.exception("a sink for events raised; it goes on getting them")
+            except Exception as error:  # noqa: BLE001 - the sink's own matter
+                # As text: who keeps log records must not keep the pool with them.
+                text = RemoteTraceback.of(error).traceback
+                _logger.error("a sink for events raised; it goes on getting them\n%s", text)  # noqa: TRY400
 
     def listen(self) -> Listener:
         """A new listener; one that nobody holds any more is forgotten."""

@@ -356,5 +356,11 @@ class Exchange:
             self._drained.set_exception(error)
             self._drained.exception()  # whoever waits gets it; nobody has to
 
+    def close(self) -> None:
+        """After `fail`: let go of the channels, which hold descriptors and mappings. Sessions and streams that somebody
+        keeps still lead here.
+        """
+        del self._feed, self._collect
+
 
 __all__ = ["Exchange", "Output", "owned"]

@@ -498,7 +498,9 @@ class WorkerPool(Blocking):
                 await cleanup(self._plan.graph.nodes[index])
             except Exception as error:  # noqa: BLE001 - one node's cleanup must not keep the others from theirs
                 self._note_cleanup_error(NodeError(self._plan.graph.ids[index], f"cleanup() raised {error!r}"))
-        self._exchange = None  # it holds ports of iceoryx2, and so descriptors and mappings
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
         self._stage_tasks.clear()
         self._inline.clear()
         parts.close()

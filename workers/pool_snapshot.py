@@ -71,7 +71,14 @@ class Meter:
     @property
     def passed_on(self) -> int:
         """Number of what the stage has sent last, plus one."""
-        return int(self._board.stats.values[stats.PASSED_ON])
+        # While it is at a frame it tells of nothing else, but it has sent all before that one.
+        return max(int(self._board.stats.values[stats.PASSED_ON]), self._board.frame or 0)
+
+    @property
+    def _taken(self) -> int:
+        """Number of what the stage has taken last, plus one."""
+        frame = self._board.frame
+        return max(int(self._board.stats.values[stats.TAKEN]), 0 if frame is None else frame + 1)
 
     def snapshot(
         self, *, pid: int | None, state: str, generation: int, given: int, pss: bool = True
@@ -95,7 +102,7 @@ class Meter:
             fps=(now.frames - before.frames) / seconds if seconds else 0.0,
             p50_us=facts["p50_us"],
             p99_us=facts["p99_us"],
-            queue=max(0, given - int(values[stats.TAKEN])),
+            queue=max(0, given - self._taken),
             errors=facts["errors"],
             drops=int(values[stats.SKIPPED]),
             bytes_in=facts["bytes_in"],

@@ -274,3 +274,55 @@ class Speaker(Node):
         except KeyError:
             self.logger.exception("failed %s", data)
         return data
+
+
+class Tally(Node):
+    """(input, how many its session has had, what it was tuned to); at the end of a session, their sum."""
+
+    def initialize(self) -> None:
+        self.tuned: Any = 0
+
+    def process(self, data: int) -> Any:
+        state = self.get_session_state()
+        assert state is not None
+        state["count"] = state.get("count", 0) + 1
+        state["sum"] = state.get("sum", 0) + data
+        return (data, state["count"], self.tuned)
+
+    def flush(self) -> Any:
+        state = self.get_session_state()
+        assert state is not None
+        return ("sum", state.get("sum", 0), sorted(self.state or ()))
+
+    def on_control(self, message: Any) -> None:
+        if message == "fail":
+            raise ValueError("cannot be tuned to that")
+        self.tuned = message
+
+
+class AsyncTally(Tally):
+    """The same in an event loop of its worker, tuned by a coroutine that waits."""
+
+    async def process(self, data: int) -> Any:
+        await asyncio.sleep(0)
+        return super().process(data)
+
+    async def on_control(self, message: Any) -> None:
+        await asyncio.sleep(0)
+        super().on_control(message)
+
+
+class Gate(Node):
+    """Lets an input pass when a file of its name is in `folder`; shows that it waits by a file `<input>.waits`."""
+
+    def __init__(self, folder: str, *, executor: str | None = None) -> None:
+        super().__init__("gate", executor=executor)
+        self.folder = folder
+
+    def process(self, data: str) -> str:
+        if data:
+            with open(os.path.join(self.folder, f"{data}.waits"), "w"):  # noqa: PTH118, PTH123
+                pass
+            with open(os.path.join(self.folder, data), "rb"):  # noqa: PTH118, PTH123 - a fifo: until somebody opens it
+                pass
+        return data

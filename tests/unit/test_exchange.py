@@ -346,7 +346,7 @@ async def test_what_a_slow_stream_leaves_unread_is_bounded() -> None:
 
 
 async def test_the_name_of_an_open_session_is_taken() -> None:
-    async with echo(1) as exchange:
+    async with echo(2) as exchange:
         async with Session(exchange, "s", 4) as session:
             with pytest.raises(ConfigurationError, match="'s' is open already"):
                 async with Session(exchange, "s", 4):
