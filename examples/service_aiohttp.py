@@ -20,7 +20,7 @@ from aiohttp import WSMsgType, web
 
 from remotemedia import Node, NodeProcessError, WorkerPool
 
-RATE = 16_000
+RATE = 16_000  # samples per second
 POOL, numbers = web.AppKey("pool", WorkerPool), itertools.count(1)
 
 
@@ -47,18 +47,17 @@ class Meter(Node):
 
 async def answer(call: Any, socket: web.WebSocketResponse) -> None:
     """What comes out goes back. A caller that does not read is not read from either, and holds up nobody else."""
-    while True:
+    while not socket.closed:
         try:
             await socket.send_json(await call.receive())
         except StopAsyncIteration:
-            return
+            break
         except NodeProcessError as error:  # of this chunk alone
             await socket.send_json({"error": str(error.__cause__)})
 
 
 async def converse(request: web.Request) -> web.WebSocketResponse:
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
+    await (socket := web.WebSocketResponse()).prepare(request)
     async with request.app[POOL].session(f"call-{next(numbers)}") as call:
         answering = asyncio.create_task(answer(call, socket))
         try:
@@ -72,7 +71,6 @@ async def converse(request: web.Request) -> web.WebSocketResponse:
         finally:
             answering.cancel()  # if the caller has gone, nobody wants the rest
             await asyncio.gather(answering, return_exceptions=True)
-    await socket.close()
     return socket
 
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from remotemedia.nodes.registry import register_node
     from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input, run_pipeline
     from remotemedia.workers.pool import WorkerPool
+    from remotemedia.workers.sessions import Session
 
 _NAMES = {
     "remotemedia.config": ("ChannelConfig", "PoolConfig", "RestartPolicy", "Timeouts", "WorkerLimits"),
@@ -97,6 +98,7 @@ _NAMES = {
     "remotemedia.nodes.registry": ("register_node",),
     "remotemedia.runtime": ("execute_pipeline", "execute_pipeline_with_input", "run_pipeline"),
     "remotemedia.workers.pool": ("WorkerPool",),
+    "remotemedia.workers.sessions": ("Session",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -129,6 +131,7 @@ __all__ = [
     "RestartLimitExceeded",
     "RestartPolicy",
     "SerializationError",
+    "Session",
     "SharedMemoryExhausted",
     "SizeLimitError",
     "TensorFrame",

@@ -349,8 +349,8 @@ class WorkerPool(Blocking):
     async def drain(self) -> None:
         """Take no new input, and return when everything that was accepted has come out.
 
-        Streams end: their sources are read no further. Outputs that nobody has read yet stay readable, also when the
-        pool is closed then. Raises WorkerDied, PoolClosed, if that happens meanwhile.
+        Streams end: their sources are read no further; source nodes are waited for. Outputs that nobody has read yet
+        stay readable, also when the pool is closed then. Raises WorkerDied, PoolClosed, if that happens meanwhile.
         """
         await self._working_exchange().drain()
 
@@ -408,8 +408,8 @@ class WorkerPool(Blocking):
     def snapshot(self, *, memory: bool = True) -> PoolSnapshot:
         """States, counters, rates and latencies, read from shared memory and /proc: costs the workers nothing.
 
-        `memory`: read `pss_bytes` as well, for which the kernel walks through the memory of each worker: about 1 ms for
-        each 100 MB.
+        `memory`: read `pss_bytes` as well, for which the kernel walks through the memory of each worker: some
+        milliseconds for one of several GB.
         """
         if self._parts is None or not self._meters:
             raise PipelineError("the pool is not started")

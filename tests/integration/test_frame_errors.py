@@ -15,7 +15,7 @@ from remotemedia.core.node import Node
 from remotemedia.runtime import execute_pipeline
 from remotemedia.workers.pool import WorkerPool
 from tests.integration.stages import AsyncBurst, Burst, FirstThree
-from tests.nodes import Add, AsyncAdd, AsyncRepeat, FailAt, Repeat, Tag
+from tests.nodes import Add, AsyncAdd, AsyncRepeat, Count, FailAt, Repeat, Tag
 
 PLACES = pytest.mark.parametrize("place", ["multiprocess", "inline"])
 
@@ -172,3 +172,15 @@ async def test_execute_pipeline_raises_the_first_error() -> None:
             [Add(0), FailAt(3, ValueError("three")), Add(0)], list(range(50)), executor="multiprocess"
         )
     assert caught.value.frame == 3
+
+
+@PLACES
+async def test_a_node_behind_a_source(place: str) -> None:
+    async with WorkerPool([Count(9), FailAt(3, ValueError("three"))], places=["multiprocess", place]) as pool:
+        seen = []
+        outputs = pool.stream()
+        with pytest.raises(NodeProcessError, match="three") as caught:  # noqa: PT012 - outputs first, then the error
+            while True:
+                seen.append(await anext(outputs))
+        assert seen == [0, 1, 2]
+        assert caught.value.frame == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -155,3 +156,24 @@ async def test_what_is_refused() -> None:
         async with WorkerPool(nodes, places=["inline"]) as pool:
             with pytest.raises(ConfigurationError, match=reason):
                 pool.session("s")
+
+
+async def test_draining_and_then_closing_loses_nothing(loop_kind: str) -> None:
+    async with WorkerPool([Brighten(), Brighten()]) as pool:
+        session = await pool.session("s").__aenter__()
+        for value in range(8):
+            await session.send(np.full(1000, value, np.uint8))
+        calls = [asyncio.ensure_future(pool.process(np.full(10, n, np.uint8))) for n in range(100)]
+        endless = pool.stream(itertools.repeat(np.zeros(10, np.uint8)))
+        await anext(endless)
+        await pool.drain()
+        for n, call in enumerate(calls):
+            assert np.array_equal(await call, np.full(10, n + 2, np.uint8))
+        for refused in (pool.process(1), session.send(1)):
+            with pytest.raises(PoolClosed, match="drained"):
+                await refused
+    assert all((output == 2).all() for output in [output async for output in endless])
+    for value in range(8):
+        assert np.array_equal(await session.receive(), np.full(1000, value + 2, np.uint8))
+    with pytest.raises(PoolClosed):
+        await session.receive()

@@ -13,6 +13,7 @@ from remotemedia import (
     Pipeline,
     PoolConfig,
     SerializationError,
+    Session,
     Timeouts,
     VideoFrame,
     WorkerDied,
@@ -28,6 +29,7 @@ from remotemedia.core.node_serialization import (
     serialize_node_for_ipc,
     validate_node_serializable,
 )
+from remotemedia.events import Event, FrameFailed
 
 Picture = npt.NDArray[np.uint8]
 
@@ -90,6 +92,20 @@ async def pools(frames: list[Picture]) -> None:
         await pool.process(frames[0])
         async for _ in pool.stream(frames):
             pass
+        async with pool.session("caller-42") as call:
+            assert_type(call, Session)
+            await call.send(frames[0])
+            await call.receive()
+            await call.finish()
+            async for _ in call:
+                pass
+        await pool.send_control("Brighten", {"threshold": 0.4})
+        async for event in pool.events():
+            assert_type(event, Event)
+            if isinstance(event, FrameFailed):
+                assert_type(event.frame, int)
+        assert_type(pool.snapshot().workers[0].pss_bytes, int | None)
+        await pool.drain()
 
 
 def pools_without_asyncio(frames: list[Picture]) -> None:
@@ -119,3 +135,4 @@ def outputs(node: Node, array: Picture) -> None:
     assert_type(node.empty((2, 3), np.float32), npt.NDArray[Any])
     assert_type(node.empty_like(array), npt.NDArray[Any])
     assert_type(node.get_session_state("caller"), dict[str, Any] | None)
+    assert_type(node.get_session_state(), dict[str, Any] | None)
