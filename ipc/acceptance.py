@@ -26,21 +26,22 @@ class Verdict(enum.Enum):
 
 
 class Acceptance:
-    """What one receiver has had so far."""
+    """What one receiver has had so far, and what of that it has finished with."""
 
-    __slots__ = ("_acknowledged_key", "_checks_keys", "_key", "_may_miss", "_remade", "_told", "generation", "sequence")
+    __slots__ = (
+        "_checks_keys", "_finished", "_key", "_may_miss", "_remade", "acknowledged", "generation", "sequence"
+    )  # fmt: skip
 
     def __init__(self, acknowledged: int, key: tuple[int, int] | None, *, is_successor: bool) -> None:
         """`acknowledged`: sequence number up to which a predecessor has finished, `key`: of the last frame of these.
         `is_successor`: frames may come that are ahead of those that the sender is still to send again.
         """
-        self.sequence = self._told = acknowledged
-        """The newest sequence number seen."""
+        self.sequence = self.acknowledged = acknowledged
+        """The newest sequence number seen, and the one up to which the sender may be told that all is finished with."""
         self.generation = acknowledged >> GENERATION_SHIFT
         """Of the sender."""
-        self._key = self._acknowledged_key = key or (-1, -1)
-        self._remade: deque[tuple[tuple[int, int], int]] = deque()
-        """Keys and sequence numbers of remade frames, of which the first ones are not acknowledged yet."""
+        self._key = self._finished = key or (-1, -1)  # of the frame that was taken last, and finished with last
+        self._remade: deque[tuple[tuple[int, int], int]] = deque()  # keys and sequence numbers, in order
         self._checks_keys = self._may_miss = is_successor
 
     def is_next(self, sequence: int) -> bool:
@@ -53,7 +54,7 @@ class Acceptance:
         self._key = key
 
     def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
-        """What a frame is. NEXT: it is still to be accepted."""
+        """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed."""
         generation = sequence >> GENERATION_SHIFT
         if generation < self.generation:
             return Verdict.STALE
@@ -65,29 +66,30 @@ class Acceptance:
         if generation != self.generation:
             self.generation = generation
             self._checks_keys = True
+            self._remade.clear()
         self._may_miss = False
         self.sequence = sequence
         if key <= self._key:
-            self._remade.append((key, sequence))
+            self._keep(sequence, key)
             return Verdict.REMADE
         self._checks_keys = False
         return Verdict.NEXT
 
-    def acknowledge(self, sequence: int, key: tuple[int, int] | None = None) -> int:
-        """Everything up to this frame, by default the newest accepted one, is finished with: up to which sequence
-        number that can be told to the sender.
+    def _keep(self, sequence: int, key: tuple[int, int]) -> None:
+        """A remade frame stands for the one that died with the sender's predecessor, and is finished with as that is:
+        not before, because only its sender still has it, and not later, because then the sender would have fewer
+        tickets for new frames than the predecessor had.
         """
-        self._acknowledged_key = self._key if key is None else key
-        self._told = max(self._told, sequence)
-        return self.told()
+        if key <= self._finished:
+            self.acknowledged = sequence
+        else:
+            self._remade.append((key, sequence))
 
-    def told(self) -> int:
-        """Up to which sequence number the sender may be told that everything is finished with.
-
-        A remade frame is finished with when the one that was accepted in its place is, and not before: the sender keeps
-        it instead of the one that died with its predecessor.
-        """
+    def acknowledge(self, sequence: int, key: tuple[int, int]) -> int:
+        """Everything up to this frame is finished with: up to which sequence number that can be told to the sender."""
+        self._finished = key
         remade = self._remade
-        while remade and remade[0][0] <= self._acknowledged_key:
-            self._told = max(self._told, remade.popleft()[1])
-        return self._told
+        while remade and remade[0][0] <= key:
+            _, self.acknowledged = remade.popleft()
+        self.acknowledged = max(self.acknowledged, sequence)
+        return self.acknowledged

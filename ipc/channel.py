@@ -166,15 +166,21 @@ class Receiver(Protocol):
         """The next frame, or None if there is none now."""
         ...
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
-        """All frames up to this one are finished with for good: the sender may forget them. `position`: where a next
-        generation of this receiver has to go on; None for one that has none.
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
+        """All frames up to this one are finished with for good: the sender may forget them. `key`: its number and index
+        as they were received. `position`: where a next generation of this receiver has to go on; None for one that has
+        none.
         """
         ...
 
     @property
     def is_in_demand(self) -> bool:
         """Whether the sender sleeps for want of credit or acknowledgement."""
+        ...
+
+    @property
+    def has_repetitions(self) -> bool:
+        """Whether frames are in the queue that were sent again for another receiver, who may wait for their end."""
         ...
 
     def close(self) -> None: ...

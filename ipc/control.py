@@ -29,6 +29,7 @@ from remotemedia.ipc.messages import (
     Goodbye,
     Log,
     Message,
+    Skipped,
     decode,
     encode,
     hello_token,
@@ -272,15 +273,15 @@ class ControlClient:
         self._thread.start()
 
     def post(self, message: FromWorker) -> bool:
-        """Queue a message; from any thread, never waits. False: not taken (closed, a forked copy, or a Log while
-        1000 messages are waiting). Raises MalformedMessage or TypeError for what cannot be encoded."""
+        """Queue a message; from any thread, never waits. False: not taken (closed, a forked copy, or a Log or Skipped
+        while 1000 messages are waiting). Raises MalformedMessage or TypeError for what cannot be encoded."""
         data = encode(message)
         if os.getpid() != self._pid:
             return False
         with self._lock:
             if self._closed:
                 return False
-            if isinstance(message, Log) and len(self._outgoing) >= _PENDING_LOGS:
+            if isinstance(message, (Log, Skipped)) and len(self._outgoing) >= _PENDING_LOGS:
                 self.dropped_logs += 1
                 return False
             self._farewell_due = self._farewell_due or isinstance(message, Goodbye)

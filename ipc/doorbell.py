@@ -1,12 +1,12 @@
 """Wake-ups: one eventfd per process, rung only when its owner sleeps for what the ringer brings.
 
 Each process has one doorbell and one word in the ledger beside it. Before it sleeps it writes into the word what it
-waits for (DATA, CREDIT, ACKNOWLEDGEMENT), looks once more whether that has come, and then waits for the eventfd.
-Whoever brings something looks at the word afterwards, and rings only if it is asked for. Neither can miss the other as
-long as both "write, then read" pairs keep their order across the two processes (Dekker's protocol), which needs a full
-fence between the write and the read. On x86-64 every locked instruction is one, and both sides execute some between the
-two: the ringer when iceoryx2 drops or sends a sample (reference counts), the owner in `park`. Elsewhere the bell is
-always rung.
+waits for (DATA, CREDIT, ACKNOWLEDGEMENT, REPETITION), looks once more whether that has come, and then waits for the
+eventfd. Whoever brings something looks at the word afterwards, and rings only if it is asked for. Neither can miss the
+other as long as both "write, then read" pairs keep their order across the two processes (Dekker's protocol), which
+needs a full fence between the write and the read. On x86-64 every locked instruction is one, and both sides execute
+some between the two: the ringer when iceoryx2 drops or sends a sample (reference counts), the owner in `park`.
+Elsewhere the bell is always rung.
 
 Costs: reading the word 0.04 µs; ringing 0.35 µs and, for the sleeper, the wake-up.
 """
@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 DATA = 1
 CREDIT = 2
 ACKNOWLEDGEMENT = 4
+REPETITION = 8
 
 _fence_lock = threading.Lock()
 

@@ -4,13 +4,14 @@
                   the sender that the receiver is a new one, which needs every unacknowledged frame again.
     ACKNOWLEDGED  sequence number up to which the sender may forget what it sent.
     DUPLICATES    how many frames this generation took and dropped because it had them already.
+    REPEATED      how many such frames the sender has sent, for another receiver's sake; the one word of the sender's.
     WHICH         which of the two positions is valid: 1 or 2; 0: none yet.
     positions     where the receiver stands, for its next generation (see Position). Two, written in turn, so that a
                   process that is killed while it writes one leaves the other.
     tickets       one word per ticket, twice: generations of the sender take turns, so that what a receiver still holds
                   of a dead one cannot disturb its successor.
 
-Each word has one writer at a time, the receiver; a plain store of 64 bits is atomic.
+Each word has one writer at a time, but for REPEATED the receiver; a plain store of 64 bits is atomic.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from remotemedia.ipc.ledger import Ledger
 
-GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH = range(4)
+GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED = range(5)
 _POSITIONS = (8, 16)
 _POSITION_WORDS = 8
 _TICKETS = 24

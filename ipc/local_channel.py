@@ -113,11 +113,15 @@ class LocalReceiver:
     def receive(self) -> Frame | None:
         return self._queue.popleft() if self._queue else None
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         """Nothing to do: see LocalSender.acknowledged."""
 
     @property
     def is_in_demand(self) -> bool:
+        return False
+
+    @property
+    def has_repetitions(self) -> bool:
         return False
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Control messages: typed, versioned, plain data; never a pickle. No I/O.
 
-    worker → coordinator   Hello, Loaded, Ready, Failed, Log, Drained, Goodbye, Stacks
+    worker → coordinator   Hello, Loaded, Ready, Failed, Skipped, Answer, Log, Drained, Goodbye, Stacks
     coordinator → worker   Welcome, Stop, DumpStacks, Custom, Farewell
 
 On the wire a message is one msgpack map with its kind under "type". Unknown fields are ignored, so that fields with a
@@ -70,14 +70,42 @@ class Failed(_Message, frozen=True, kw_only=True):
         msgspec.convert(self.error, RemoteTraceback)
 
     @classmethod
-    def of(cls, phase: FailedPhase, error: BaseException, *, frame: int | None = None, error_class: str = "") -> Failed:
+    def of(
+        cls,
+        phase: FailedPhase,
+        error: BaseException,
+        *,
+        frame: int | None = None,
+        worker_id: int | None = None,
+        error_class: str = "",
+    ) -> Failed:
         """A message about `error` that is certain to fit: if it is too large, arguments and notes are left out."""
         whole = RemoteTraceback.of(error)
-        message = cls(phase=phase, error=whole.as_mapping(), frame=frame, error_class=error_class)
+        message = cls(
+            phase=phase, error=whole.as_mapping(), frame=frame, worker_id=worker_id, error_class=error_class
+        )
         if len(_encoded(message)) <= MAX_MESSAGE_BYTES:
             return message
-        bounded = {**whole.as_mapping(), "args": None, "notes": []}
-        return cls(phase=phase, error=bounded, frame=frame, error_class=error_class)
+        return msgspec.structs.replace(message, error={**whole.as_mapping(), "args": None, "notes": []})
+
+
+class Skipped(_Message, frozen=True, kw_only=True):
+    """The node raised for the frame of this number, which has no output therefore. `text`: what it raised."""
+
+    frame: int
+    text: str
+
+
+class Answer(_Message, frozen=True, kw_only=True):
+    """The node is done with the Custom message of this number. `error`: what it raised, as RemoteTraceback's mapping.
+    """
+
+    number: int
+    error: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            msgspec.convert(self.error, RemoteTraceback)
 
 
 class LogRecord(NamedTuple):
@@ -130,16 +158,20 @@ class DumpStacks(_Message, frozen=True, kw_only=True):
 
 
 class Custom(_Message, frozen=True, kw_only=True):
-    """A message of the user for the node: None, bool, int, float, str, bytes, and lists and dicts of these."""
+    """A message of the user for the node: None, bool, int, float, str, bytes, and lists and dicts of these.
+
+    `number`: what the Answer carries.
+    """
 
     payload: Any
+    number: int = 0
 
 
 class Farewell(_Message, frozen=True, kw_only=True):
     """The answer to Goodbye: everything you sent has been read. Sent by ControlServer itself."""
 
 
-FromWorker: TypeAlias = Hello | Loaded | Ready | Failed | Log | Drained | Goodbye | Stacks
+FromWorker: TypeAlias = Hello | Loaded | Ready | Failed | Skipped | Answer | Log | Drained | Goodbye | Stacks
 FromCoordinator: TypeAlias = Welcome | Stop | DumpStacks | Custom | Farewell
 Message: TypeAlias = FromWorker | FromCoordinator
 

@@ -2,7 +2,9 @@
 
 A copy reaches every receiver of the channel, those too that have it already: they drop it and count it. So that the
 queue of one that does not take its frames never overflows with such duplicates, no more than there are tickets are on
-their way to it at once; the rest waits until it has taken some.
+their way to it at once; the rest waits until it has taken some. It must not wait for ever: the receiver may be waiting
+for what the one that is replaced has to make. So receivers that wait for something else take their duplicates then
+(Receiver.has_repetitions), and are woken for it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remotemedia.ipc.lane import DUPLICATES, GENERATION
+from remotemedia.ipc.lane import DUPLICATES, GENERATION, REPEATED
 
 if TYPE_CHECKING:
     from remotemedia.ipc.shm_sender import InFlight, ShmSender
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
 class Replay:
     """What one sender still has to send again."""
 
-    __slots__ = ("_duplicates", "_generations", "_most", "_only", "_sender", "_starting", "_waiting", "_words")
+    __slots__ = ("_generations", "_most", "_only", "_sender", "_starting", "_waiting", "_words")
 
     def __init__(self, sender: ShmSender, words: list[memoryview], tickets: int) -> None:
         self._sender, self._words, self._most = sender, words, tickets
         self._generations = [lane[GENERATION] for lane in words]
         self._only = words[0] if len(words) == 1 else None
-        self._duplicates = [lane[DUPLICATES] for lane in words]
-        """Per lane: how many duplicates were sent to it."""
+        for lane in words:  # those of a predecessor are not repeated any more
+            lane[REPEATED] = lane[DUPLICATES]
         self._starting: set[int] = set()
         """The lanes whose receivers get this for the first time."""
         self._waiting: deque[InFlight] = deque()
@@ -43,10 +45,10 @@ class Replay:
         while self._waiting:
             if not self._has_room():
                 return False
-            self._sender.send_again(self._waiting.popleft())
-            for lane in range(len(self._words)):
+            for lane, words in enumerate(self._words):
                 if lane not in self._starting:
-                    self._duplicates[lane] += 1
+                    words[REPEATED] += 1
+            self._sender.send_again(self._waiting.popleft())
         self._starting.clear()
         return True
 
@@ -55,7 +57,7 @@ class Replay:
             generation = words[GENERATION]
             if generation != self._generations[lane]:
                 self._generations[lane] = generation
-                self._duplicates[lane] = 0
+                words[REPEATED] = 0
                 self._starting.add(lane)
                 self._sender.forget(lane)
                 self._sender.connect()
@@ -63,6 +65,6 @@ class Replay:
 
     def _has_room(self) -> bool:
         return all(
-            lane in self._starting or self._duplicates[lane] - words[DUPLICATES] < self._most
+            lane in self._starting or words[REPEATED] < words[DUPLICATES] + self._most
             for lane, words in enumerate(self._words)
         )

@@ -12,7 +12,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
 from remotemedia.ipc.channel import MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, Position
+from remotemedia.ipc.lane import ACKNOWLEDGED, DUPLICATES, GENERATION, REPEATED, Position
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
@@ -122,29 +122,32 @@ class ShmReceiver:
                 words[DUPLICATES] += 1
                 self._sender_bell.ring_for(CREDIT)
             case Verdict.REMADE:
-                self._tell(acceptance.told())
+                if words[ACKNOWLEDGED] != acceptance.acknowledged:
+                    words[ACKNOWLEDGED] = acceptance.acknowledged
+                    fence()
+                    self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
             case Verdict.MISSING:
                 raise ChannelError(
                     self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
                 )
         return verdict is not Verdict.NEXT
 
-    def acknowledge(self, sequence: int, position: Position | None = None) -> None:
+    def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         if not self._retains:
             return
         if position is not None:
             self._lane.stand_at(position)
-        key = None if position is None else (position.number, position.part)
-        self._tell(self._acceptance.acknowledge(sequence, key))
-
-    def _tell(self, sequence: int) -> None:
-        self._lane.words[ACKNOWLEDGED] = sequence
+        self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence, key)
         fence()
         self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
 
     @property
     def is_in_demand(self) -> bool:
         return bool(self._sender_bell.word[0] & (CREDIT | ACKNOWLEDGEMENT))
+
+    @property
+    def has_repetitions(self) -> bool:
+        return self._lane.words[REPEATED] > self._lane.words[DUPLICATES]
 
     def _array(self, lease: Lease, layout: Layout, copy: bool) -> npt.NDArray[Any]:
         """A read-only view of the frame.

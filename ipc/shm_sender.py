@@ -18,7 +18,7 @@ from remotemedia.core.frames import MediaFrame
 from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
-from remotemedia.ipc.doorbell import DATA, Doorbell
+from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
 from remotemedia.ipc.lane import ACKNOWLEDGED
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
@@ -133,6 +133,9 @@ class ShmSender:
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
         self._stride = second.payload_ptr - first.payload_ptr
         self._slot_overhead = self._stride - self._slot_blocks * BLOCK_BYTES
+        if generation:
+            for bell in self._bells:  # a predecessor may have died after it had taken back what they ask for
+                bell.ring()
 
     # -- loan ----------------------------------------------------------------------------------------------------------
 
@@ -396,7 +399,7 @@ class ShmSender:
         assert self._retained is not None
         self._retained()  # our own port got it too
         for bell in self._bells:
-            bell.ring_for(DATA)
+            bell.ring_for(DATA | REPETITION)
 
     def close(self) -> None:
         """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""

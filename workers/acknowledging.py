@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from remotemedia.ipc.channel import LAST, Frame, Sender, Stamp
 from remotemedia.ipc.lane import Position
 from remotemedia.workers.delivery import Unacknowledged
@@ -17,12 +19,21 @@ _BATCH_BYTES = 128 * 1024
 class Acknowledging:
     """Acknowledges the inputs of one stage as its outputs are acknowledged."""
 
-    def __init__(self, inbox: Inbox, sender: Sender, stamp: Stamp, snapshots: Snapshots | None) -> None:
-        """`stamp`: that of the frame that the stage has sent last, kept up to date by the stage."""
+    def __init__(
+        self,
+        inbox: Inbox,
+        sender: Sender,
+        stamp: Stamp,
+        snapshots: Snapshots | None,
+        positions: Sequence[Position | None] = (),
+    ) -> None:
+        """`stamp`: that of the frame that the stage has sent last, kept up to date by the stage. `positions`: for each
+        input, where the predecessor stood.
+        """
         self._inbox, self._sender, self._stamp = inbox, sender, stamp
         self.snapshots = snapshots
         self._unacknowledged = Unacknowledged()
-        self._positions: list[Position | None] = [None] * len(inbox.receivers)
+        self._positions: list[Position | None] = list(positions) or [None] * len(inbox.receivers)
         self._first = sender.sequence
         """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
         self._since = 0
@@ -58,8 +69,8 @@ class Acknowledging:
         if self.snapshots is not None:
             self.snapshots.settle(acknowledged)
             covered = self.snapshots.covered
-        for lane, position in waiting.due(acknowledged, covered).items():
-            self._inbox.receivers[lane].acknowledge(position.sequence, position)
+        for lane, position in waiting.due(acknowledged, covered):
+            self._inbox.receivers[lane].acknowledge(position.sequence, (position.number, position.part), position)
 
     async def take_snapshot(self, *, in_demand: bool) -> None:
         """Take the state of the node if it is time to."""

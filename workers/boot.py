@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
+from remotemedia.config import OnError
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.snapshots import SnapshotSpec
 
-_MARSHAL_VERSION = 4
+MARSHAL_VERSION = 4
 
 
 class BellSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,9 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     nice: int | None = None
     cpu_affinity: tuple[int, ...] | None = None
+    on_error: OnError = "raise"
+    sessions: tuple[tuple[int, str], ...] = ()
+    """Number and name of the sessions that are open already."""
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""
@@ -83,7 +87,7 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_boot_fd(spec: BootSpec) -> int:
     """A sealed memfd with the boot data. The caller closes it."""
-    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), _MARSHAL_VERSION))
+    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), MARSHAL_VERSION))
 
 
 def sealed_fd(name: str, data: bytes) -> int:

@@ -130,17 +130,23 @@ class Unacknowledged:
         self._waiting.append((sent, lane, position))
         self.finished += 1
 
-    def due(self, acknowledged: int, covered: int | None = None) -> dict[int, Position]:
-        """Take out what may be acknowledged now: for each lane the last position.
+    def due(self, acknowledged: int, covered: int | None = None) -> list[tuple[int, Position]]:
+        """Take out what may be acknowledged now: lanes and their last positions, to be acknowledged in this order.
 
         `acknowledged`: up to which sequence number the outputs have been acknowledged. `covered`: no more inputs than
         the first so many (of `finished`): those that a snapshot of the node's state has seen.
+
+        Who dies in between must leave what a stage that takes its inputs in turn can have finished with: never one lane
+        far ahead of another. So a lane comes once for all its inputs without one of another lane between them.
         """
         waiting = self._waiting
         most = len(waiting) if covered is None else covered - (self.finished - len(waiting))
-        found: dict[int, tuple[int, ...]] = {}
+        found: list[tuple[int, tuple[int, ...]]] = []
         while most > 0 and waiting and waiting[0][0] <= acknowledged:
             _, lane, position = waiting.popleft()
-            found[lane] = position
+            if found and found[-1][0] == lane:
+                found[-1] = lane, position
+            else:
+                found.append((lane, position))
             most -= 1
-        return {lane: Position(*position) for lane, position in found.items()}
+        return [(lane, Position(*position)) for lane, position in found]

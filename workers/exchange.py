@@ -1,180 +1,159 @@
 """The coordinator's end of the frames: numbers what goes in, and gives what comes out to whoever put it in.
 
-Outputs are taken from the channels only while somebody wants one. So a slow consumer holds back the whole line, by the
-bounds of the channels alone, and nothing piles up here.
+Outputs are taken from the channels only while somebody waits: for an output, for the room that taking one makes, or in
+an open session. So a slow consumer of a stream that is alone holds back the whole line, by the bounds of the channels.
+Where outputs are taken for the sake of others, what a slow one leaves unread is bounded by the inputs that it may have:
+one for a call, `MOST_UNREAD` outputs for a stream, `PoolConfig.session_frames` inputs for a session.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from remotemedia.core.calling import as_list
-from remotemedia.core.exceptions import ChannelBroken, PipelineError
-from remotemedia.ipc.channel import END, LAST, MARK, START, Frame, Sender, Stamp
+from remotemedia.core.exceptions import ChannelBroken, PipelineError, PoolClosed
+from remotemedia.ipc.channel import END, FAILED, LAST, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell
 from remotemedia.workers.delivery import Window
+from remotemedia.workers.feed import Feed, feed_from, owned
 from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.line import Line, Turn
+from remotemedia.workers.owners import Call, Output, Owner, Stream
+from remotemedia.workers.sessions import Sessions
 
 _BREATHE_S = 0.001
 """How long a stream goes on without waiting before other tasks of the loop get their turn."""
-_TOP_UP_S = 0.0005
-"""How long a stream looks after its inputs while outputs are there to be taken."""
-_MOST_UNREAD = 64
-"""Outputs of a stream that may be queued unread because others need the room."""
-
 _MOST_PACKED = 4
 """Streams whose next input may wait in a slot; a sender has few slots for frames that are not sent."""
-
-
-class Output(NamedTuple):
-    """One output of a stream, and the number of the input it was made from (what `flush` gave: the number after the
-    last).
-    """
-
-    number: int
-    value: Any
-
-
-class _Call:
-    """One `process()`: collects the outputs of one number."""
-
-    __slots__ = ("future", "sent", "values", "waits")
-
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
-        self.waits = True
-        """Counted among the calls for which outputs are taken."""
-        self.sent = 0
-        self.values: list[Any] = []
-
-    def deliver(self, frame: Frame, _index: int) -> None:
-        if frame.value is not MARK:
-            self.values.append(frame.value)
-        if frame.flags & LAST and not self.future.done():
-            self.future.set_result(as_list(self.values))
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class _Stream:
-    """One `stream()`: a queue of outputs, and a sleeping place for its consumer."""
-
-    __slots__ = ("abandoned", "error", "feed", "finished", "results", "sent", "waiter")
-
-    def __init__(self) -> None:
-        self.feed: _Feed | None = None
-        self.sent = 0
-        self.results: deque[Output] = deque()
-        self.finished = False
-        self.abandoned = False
-        self.error: BaseException | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    @property
-    def wants(self) -> bool:
-        return self.waiter is not None and not self.results and not self.finished
-
-    def deliver(self, frame: Frame, index: int) -> None:
-        if frame.flags & END:
-            self.finished = True
-        elif frame.value is not MARK and not self.abandoned:
-            self.results.append(Output(index, frame.value))
-
-    def fail(self, error: BaseException) -> None:
-        self.error = error
-        self.wake()
-
-    def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
 
 
 class Exchange:
     """Feeds the sources of a pipeline and collects from its sinks. Belongs to one event loop."""
 
-    def __init__(self, feed: Sender, collect: Inbox, bell: OwnDoorbell, window: Window) -> None:
+    def __init__(
+        self,
+        feed: Sender,
+        collect: Inbox,
+        bell: OwnDoorbell,
+        window: Window,
+        error_of: Callable[[bytes], BaseException],
+        session_names: dict[int, str] | None = None,
+    ) -> None:
+        """`error_of`: the error that a frame with the flag FAILED tells of. `session_names`: is kept up to date with
+        the sessions that are under way, by their number.
+        """
         self._feed, self._collect, self._bell = feed, collect, bell
+        self._error_of = error_of
         self._loop = asyncio.get_running_loop()
-        self._next_number = 0
+        self.next_number = 0
+        """Of the next input; so many have been accepted."""
         self._stamp = Stamp(0)
         self._window = window
-        self._owners: dict[int, tuple[_Call | _Stream, int, int]] = {}
+        self._owners: dict[int, tuple[Owner, int, int]] = {}
         """By number in the pool: who put it in, as its how-manieth, and its size in bytes."""
         self._calls = 0
-        self._streams: list[_Stream] = []
-        self._source_run: _Stream | None = None
+        self._streams: list[Stream] = []
+        self._feeders: dict[Stream, asyncio.Task[None]] = {}
+        self._source_run: Stream | None = None
         self._source_start = 0
-        self._lock = asyncio.Lock()
+        self.sessions = Sessions(self, {} if session_names is None else session_names)
+        self.line = Line()
         self._error: BaseException | None = None
+        self._is_draining = False
+        self._drained: asyncio.Future[None] | None = None
 
     # -- one in, its outputs out ---------------------------------------------------------------------------------------
 
     async def process(self, value: Any) -> Any:
         """Send one value through; its output, a list of several, or None."""
-        call = _Call(self._loop.create_future())
+        self.refuse_input_if_over()
+        call = Call(self._loop.create_future())
         self._calls += 1
-        # Listening before there is anything to hear: as long as a call waits, the bell is either asked for or rung.
-        self._bell.park(DATA)
+        # As long as a call waits, the bell is either asked for or rung. What a stream that was left had not taken comes
+        # first: the call's own output cannot come, and ring, before there is room for it.
+        self.listen()
         try:
-            await self._submit(value, LAST, call)
+            await self.submit(value, LAST, call)
             return await call.future
         finally:
             self._settle(call)
 
-    def _settle(self, call: _Call) -> None:
+    def _settle(self, call: Call) -> None:
         if call.waits:
             call.waits = False
             self._calls -= 1
 
-    async def _submit(self, value: Any, flags: int, owner: _Call | _Stream) -> None:
+    # -- the way in ----------------------------------------------------------------------------------------------------
+
+    def refuse_input_if_over(self) -> None:
+        """Raise why there can be no new input, if there can be none."""
         if self._error is not None:
             raise self._error
-        if not self._lock.locked():
+        if self._is_draining:
+            raise PoolClosed("the pool is being drained: it takes no new input")
+
+    async def submit(self, value: Any, flags: int, owner: Owner, session: int = 0) -> None:
+        """Send one frame in as soon as there is room for it; first come, first served."""
+        if self._error is not None:
+            raise self._error
+        if not self.line:
             parcel = self._feed.pack(value)
-            if self._may_send(parcel.nbytes):
-                self._send(parcel, flags, owner)
+            if self.may_send(parcel.nbytes):
+                self.send(parcel, flags, owner, session)
                 return
             del parcel
-        async with self._lock:  # first come, first served
-            if self._error is not None:
-                raise self._error
-            parcel = self._feed.pack(value)
-            try:
-                nbytes = parcel.nbytes
-                await self._bell.until(
-                    lambda: self._may_send_after_taking(nbytes) or None, CREDIT | DATA, self._feed.demand
-                )
-                self._send(parcel, flags, owner)
-            finally:
-                del parcel  # who keeps the exception of a call must not keep a slot with it
+        turn = Turn()
+        self.line.join(turn)
+        try:
+            while not self.line.lets(turn):
+                await turn.woken()
+                if self._error is not None:
+                    raise self._error
+            await self._submit_first(turn, value, flags, owner, session)
+        finally:
+            self.line.leave(turn)
+            self._check_drained()
+
+    async def _submit_first(self, turn: Turn, value: Any, flags: int, owner: Owner, session: int) -> None:
+        parcel = self._feed.pack(value)
+        try:
+            nbytes = parcel.nbytes
+            while not self._may_send_after_taking(nbytes):
+                self._bell.park(CREDIT | DATA)
+                if self._may_send_after_taking(nbytes):
+                    break
+                self._feed.demand()
+                await turn.woken()
+            self.send(parcel, flags, owner, session)
+        finally:
+            del parcel  # who keeps the exception of a call must not keep a slot with it
 
     def _may_send_after_taking(self, nbytes: int) -> bool:
         self._take_wanted()
-        return self._may_send(nbytes)
+        return self.may_send(nbytes)
 
-    def _may_send(self, nbytes: int) -> bool:
+    def may_send(self, nbytes: int) -> bool:
+        """Whether there is room for a frame of this size now. Raises why there never will be again."""
         if self._error is not None:
             raise self._error
         return self._window.has_room(nbytes) and self._feed.has_credit(nbytes)
 
-    def _send(self, parcel: Any, flags: int, owner: _Call | _Stream) -> None:
+    def pack(self, value: Any) -> Any:
+        return self._feed.pack(value)
+
+    def send(self, parcel: Any, flags: int, owner: Owner, session: int = 0) -> None:
+        """Send a frame for which there is room."""
         stamp = self._stamp
-        stamp.number, stamp.flags = self._next_number, flags
+        stamp.number, stamp.flags, stamp.session = self.next_number, flags, session
         if flags & START:  # a source numbers its frames itself, from here on
             self._source_start = stamp.number
         else:
             self._owners[stamp.number] = owner, owner.sent, parcel.nbytes
             self._window.enter(parcel.nbytes)
             owner.sent += 1
-        self._next_number += 1
+        self.next_number += 1
         try:
             self._feed.send(parcel, stamp)
         except ChannelBroken:
@@ -189,69 +168,74 @@ class Exchange:
 
         `copy`: give arrays of the caller's own instead of views of shared memory.
         """
-        stream = _Stream()
-        feeder: asyncio.Task[None] | None = None
-        feed: _Feed | None = None
+        self.refuse_input_if_over()
+        stream = Stream()
         if own_sources:
             if self._source_run is not None:
                 raise PipelineError("the pipeline's own sources run already, or their stream was left before its end")
             self._source_run = stream
-            feed = stream.feed = _Feed(self, iter(()), stream, first_flags=LAST | START)
+            stream.feed = Feed(self, iter(()), stream, first_flags=LAST | START)
         elif isinstance(source, AsyncIterable):
-            feeder = self._loop.create_task(self._feed_from(source, stream))
+            self._feeders[stream] = self._loop.create_task(feed_from(source, stream, self))
         else:
-            feed = stream.feed = _Feed(self, iter((None,) if source is None else source), stream)
+            stream.feed = Feed(self, iter((None,) if source is None else source), stream)
         self._streams.append(stream)
         try:
-            async for output in self._outputs(stream, feed):
+            async for output in self._outputs(stream):
                 yield Output(output.number, owned(output.value)) if copy else output
         finally:
-            stream.abandoned = True
-            stream.feed = None
-            self._streams.remove(stream)
-            if self._source_run is stream and stream.finished:
-                self._source_run = None
-            if feeder is not None:
-                feeder.cancel()
-                await asyncio.gather(feeder, return_exceptions=True)
+            await self._leave(stream)
 
-    async def _feed_from(self, source: AsyncIterable[Any], stream: _Stream) -> None:
-        try:
-            async for item in source:
-                await self._submit(item, LAST, stream)
-            await self._submit(MARK, LAST | END, stream)
-        except Exception as error:  # noqa: BLE001 - raised where the stream is consumed
-            stream.fail(error)
+    async def _leave(self, stream: Stream) -> None:
+        stream.abandoned = True
+        stream.feed = None
+        self.line.leave(stream)
+        self._streams.remove(stream)
+        if self._source_run is stream and stream.finished:
+            self._source_run = None
+        feeder = self._feeders.pop(stream, None)
+        if feeder is not None:
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
 
-    async def _outputs(self, stream: _Stream, feed: _Feed | None) -> AsyncIterator[Output]:
+    async def _outputs(self, stream: Stream) -> AsyncIterator[Output]:
         breathe_at = 0.0
         while True:
-            if feed is not None and feed.top_up():
-                feed = None
+            if stream.feed is not None and stream.error is None and stream.feed.top_up():
+                stream.feed = None
             if monotonic() > breathe_at:
                 await asyncio.sleep(0)
                 breathe_at = monotonic() + _BREATHE_S
-            if not stream.results and not stream.finished and not self._take_one():
-                await self._next_result(stream, feed)
+            if not (stream.results or stream.finished or stream.error or self.take_one()):
+                await self._next_result(stream)
             if stream.results:
-                yield stream.results.popleft()
-            elif stream.finished:
-                return
+                if self.line:
+                    self.line.leave(stream)  # its consumer may take its time
+                output = stream.results.popleft()
+                stream.consumed()
+                yield output
+                del output
             elif stream.error is not None:
                 raise stream.error
+            elif stream.finished:
+                return
 
-    async def _next_result(self, stream: _Stream, feed: _Feed | None) -> None:
+    async def _next_result(self, stream: Stream) -> None:
         """Returns when there may be a result, or room for another input."""
         stream.waiter = self._loop.create_future()
         try:
-            self._listen(DATA if feed is None else DATA | CREDIT)
-            if stream.results or stream.finished or stream.error or (feed is not None and feed.may_go_on()):
+            if stream.feed is not None and stream.feed.waits:
+                self.line.join(stream)
+            self.listen(DATA if stream.feed is None else DATA | CREDIT)
+            if stream.results or stream.finished or stream.error:
+                return
+            if stream.feed is not None and stream.feed.may_go_on():
                 return
             await stream.waiter
         finally:
             stream.waiter = None
 
-    def spare_slot(self, feed: _Feed) -> None:
+    def spare_slot(self, feed: Feed) -> None:
         """The item of `feed` has to wait: if too many do, it gives its slot back and is packed again later."""
         if sum(stream.feed is not None and stream.feed.parcel is not None for stream in self._streams) > _MOST_PACKED:
             feed.parcel = None
@@ -263,12 +247,15 @@ class Exchange:
         self._feed.attend()
         self._take_wanted()
         if self._wanted():
-            self._listen()
+            self.listen()
+        self.line.wake_first()
         for stream in self._streams:
             stream.wake()
 
-    def _listen(self, what: int = DATA) -> None:
-        """Ask to be rung, then take what came in between."""
+    def listen(self, what: int = DATA) -> None:
+        """Ask to be rung, then take what came in between: as long as somebody waits, the bell is either asked for or
+        rung.
+        """
         self._take_wanted()
         self._bell.park(what)
         self._take_wanted()
@@ -276,13 +263,10 @@ class Exchange:
             self._feed.demand()
 
     def _wanted(self) -> bool:
-        """Whether somebody waits for an output, or for the room that taking one makes.
-
-        For the latter the outputs of others are queued, unless one of them has left too many of its own unread.
-        """
-        if self._calls or (self._streams and any(stream.wants for stream in self._streams)):
+        """Whether somebody waits for an output, or for the room that taking one makes."""
+        if self._calls or self.line or self.sessions.under_way or self._drained is not None:
             return True
-        return self._lock.locked() and all(len(stream.results) < _MOST_UNREAD for stream in self._streams)
+        return bool(self._streams) and any(stream.wants for stream in self._streams)
 
     def _take_wanted(self) -> None:
         while self._wanted():
@@ -291,7 +275,8 @@ class Exchange:
                 return
             self._deliver(frame)
 
-    def _take_one(self) -> bool:
+    def take_one(self) -> bool:
+        """Take one output if there is one."""
         frame = self._collect.take()
         if frame is None:
             return False
@@ -299,24 +284,62 @@ class Exchange:
         return True
 
     def _deliver(self, frame: Frame) -> None:
+        number, flags = frame.number, frame.flags
+        owner: Owner
         if self._source_run is not None:
-            self._source_run.deliver(frame, frame.number - self._source_start)
-            if frame.flags & END:
-                self._next_number = frame.number + 1
-            return
-        if not frame.flags & LAST:
-            owner, index, _ = self._owners[frame.number]
+            owner, index = self._source_run, number - self._source_start
+            if flags & END:
+                self.next_number = number + 1
+        elif not flags & LAST:
+            owner, index, _ = self._owners[number]
+        else:
+            owner, index, nbytes = self._owners.pop(number)
+            self._window.leave(nbytes)
+            if isinstance(owner, Call):
+                self._settle(owner)
+            if self.line:
+                self.line.wake_first()
+        if flags & FAILED:
+            owner.frame_failed(self._error_of(frame.value), frame)
+        else:
             owner.deliver(frame, index)
-            return
-        owner, index, nbytes = self._owners.pop(frame.number)
-        self._window.leave(nbytes)
-        owner.deliver(frame, index)
-        if isinstance(owner, _Call):
-            self._settle(owner)
-        if self._lock.locked():
-            self._bell.ring()  # somebody in this process waits for the room
+        if self._drained is not None:
+            self._check_drained()
+
+    def reads_sources(self) -> bool:
+        """Whether sources of streams are read still."""
+        return not self._is_draining
 
     # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Take no new input; returns when everything that was accepted has come out. Sources of streams are read no
+        further: their streams end. Unread outputs stay readable. Raises why the pool has failed, if it does.
+        """
+        self._is_draining = True
+        feeds = [stream.feed for stream in self._streams if stream.feed is not None and stream is not self._source_run]
+        for stream in self._streams:
+            if stream is not self._source_run:
+                stream.feed = None
+            stream.consumed()
+            if stream.is_reading:
+                self._feeders[stream].cancel()
+        self.sessions.stop_input()
+        ends = [*(feed.finish() for feed in feeds), *self._feeders.values(), self.sessions.ended()]
+        await asyncio.gather(*ends, return_exceptions=True)
+        if self._error is not None:
+            raise self._error
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+        self.listen()
+        self._check_drained()
+        await asyncio.shield(self._drained)
+
+    def _check_drained(self) -> None:
+        if self._drained is None or self._drained.done() or self._owners or self.line:
+            return
+        if self._source_run is None or self._source_run.finished:
+            self._drained.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """The pool is broken: everybody who waits gets `error`, and so does everybody who comes."""
@@ -327,77 +350,11 @@ class Exchange:
             owner.fail(error)
         for stream in self._streams:
             stream.fail(error)
+        self.sessions.fail(error)
+        self.line.wake_all()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(error)
+            self._drained.exception()  # whoever waits gets it; nobody has to
 
 
-class _Feed:
-    """A plain iterable as the input of a stream: topped up by the consumer itself, without a task of its own."""
-
-    def __init__(self, exchange: Exchange, items: Iterator[Any], stream: _Stream, first_flags: int = 0) -> None:
-        self._exchange, self._items, self._stream = exchange, items, stream
-        self._item: Any = None
-        self._flags = 0
-        self._waits = False
-        """Whether `_item` is still to be sent."""
-        self._nbytes = 0
-        self.parcel: Any = None
-        """The item in its slot, if it has one already."""
-        self._exhausted = False
-        if first_flags:
-            self._next(MARK, first_flags)
-            self._exhausted = True
-
-    def may_go_on(self) -> bool:
-        """Whether the next frame is still to be made, or waits for credit and has it now."""
-        return not self._waits or self._may_send()
-
-    def _may_send(self) -> bool:
-        exchange = self._exchange
-        return not exchange._lock.locked() and exchange._may_send(self._nbytes)
-
-    def top_up(self) -> bool:
-        """Send as much as there is credit for; True when everything, the end mark included, is sent."""
-        exchange = self._exchange
-        until = monotonic() + _TOP_UP_S
-        while True:
-            if not self._waits:
-                self._next_item()
-            if not self._may_send():
-                exchange.spare_slot(self)
-                return False
-            if self.parcel is None:
-                self._pack()
-            exchange._send(self.parcel, self._flags, self._stream)
-            self.parcel = self._item = None
-            self._waits = False
-            if self._exhausted:
-                return True
-            if monotonic() > until and (self._stream.results or exchange._take_one()):
-                return False  # a slow source must not hold back outputs that are there
-
-    def _next_item(self) -> None:
-        for item in self._items:
-            self._next(item, LAST)
-            return
-        self._exhausted = True
-        self._next(MARK, LAST | END)
-
-    def _next(self, item: Any, flags: int) -> None:
-        self._item, self._flags = item, flags
-        self._pack()
-        self._waits = True
-
-    def _pack(self) -> None:
-        self.parcel = self._exchange._feed.pack(self._item)
-        self._nbytes = self.parcel.nbytes
-
-
-def owned(value: Any, copies: Callable[[np.ndarray[Any, Any]], Any] = np.array) -> Any:
-    """`value` with every array in it that is a view of shared memory replaced by a copy."""
-    if isinstance(value, np.ndarray):
-        return value if value.flags.owndata else copies(value)
-    if type(value) in (list, tuple):
-        return type(value)(owned(item) for item in value)
-    if type(value) is dict:
-        return {key: owned(item) for key, item in value.items()}
-    with_array = getattr(value, "with_array", None)
-    return with_array(owned(value.array)) if with_array is not None else value
+__all__ = ["Exchange", "Output", "owned"]

@@ -89,6 +89,10 @@ class Fabric:
             every_s=config.snapshot_s,
         )
 
+    def fds(self) -> list[int]:
+        """What any worker may need."""
+        return [self.ledger.fd, *self._fds.values(), *(fd for pair in self._snapshot_fds.values() for fd in pair)]
+
     def is_replaceable(self, stage: int) -> bool:
         return self._plan.is_replaceable(stage)
 

@@ -21,16 +21,17 @@ class Inbox:
         self._safe = safe
         self._merge = merge or Merge(len(receivers))
         self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
+        """Per input: frames that were received before their turn."""
         self._only = receivers[0].receive if len(receivers) == 1 else None
 
     def take(self) -> Frame | None:
         """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
         if self._only is not None:
-            frame = self._only()
+            frame = self._only() if not self._ahead[0] else self._ahead[0].popleft()
             if frame is not None:
                 self.bytes_in += frame.nbytes
                 if self._safe:
-                    self.receivers[0].acknowledge(frame.sequence)
+                    self.receivers[0].acknowledge(frame.sequence, (frame.number, frame.index))
             return frame
         turn = self._merge.turn
         frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
@@ -39,10 +40,22 @@ class Inbox:
             return None
         self.bytes_in += frame.nbytes
         if self._safe:
-            self.receivers[turn].acknowledge(frame.sequence)
+            self.receivers[turn].acknowledge(frame.sequence, (frame.number, frame.index))
         frame.lane, frame.sent_as = turn, (frame.number, frame.flags)
         frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
         return frame
+
+    def shed(self) -> None:
+        """Drop the repetitions in the queues, for a stage that waits for something else: who sends them may have no
+        room for what that waits for. New frames before them are kept until their turn; no more than there are tickets.
+        """
+        for receiver, ahead in zip(self.receivers, self._ahead, strict=True):
+            while receiver.has_repetitions:
+                frame = receiver.receive()
+                if frame is None:
+                    break
+                frame.lease = None
+                ahead.append(frame)
 
     def _read_ahead(self) -> None:
         """Take what the inputs whose turn comes later have for the present number.

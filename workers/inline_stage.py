@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from remotemedia.core.exceptions import NodeProcessError, RemoteMediaError, RemoteTraceback, WorkerIdentity
+from remotemedia.core.exceptions import RemoteMediaError, WorkerIdentity
+from remotemedia.workers.frame_errors import inline_error
 from remotemedia.workers.stage import NodeFailure, Stage
 
 
@@ -14,18 +15,11 @@ async def run_inline(stage: Stage, identity: WorkerIdentity, fail: Callable[[Rem
     try:
         await stage.run()
     except NodeFailure as failure:
-        fail(_failed(identity, failure.phase, failure.__cause__ or failure, failure.number))
+        fail(inline_error(identity, failure.phase, failure.__cause__ or failure, failure.number))
     except RemoteMediaError as error:
         fail(error)
     except BaseException as error:
         task = asyncio.current_task()
         if task is None or not task.cancelling():  # else the pool closes; a node may also cancel itself, though
-            fail(_failed(identity, "process", error, stage.board.frame))
+            fail(inline_error(identity, "process", error, stage.board.frame))
         raise
-
-
-def _failed(identity: WorkerIdentity, phase: str, cause: BaseException, frame: int | None) -> NodeProcessError:
-    told = f"{type(cause).__name__}: {RemoteTraceback.of(cause).text}"
-    error = NodeProcessError(identity, f"{phase}() raised {told}", frame=frame)
-    error.__cause__ = cause
-    return error

@@ -11,17 +11,20 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.config import PoolConfig
+from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
 from remotemedia.workers.plan import Plan
+from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
-from remotemedia.workers.supervisor import Supervisor
+from remotemedia.workers.spares import Spare, Spares
+from remotemedia.workers.supervisor import Supervisor, command, environment
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -30,12 +33,16 @@ _POOL_FDS, _WORKER_FDS = 36, 8
 class Parts:
     """Everything of a running pool that must be given back; holds no reference to the pool."""
 
-    def __init__(self, plan: Plan, config: PoolConfig) -> None:
+    def __init__(self, plan: Plan, config: PoolConfig, events: EventBus) -> None:
         self.owner_pid = os.getpid()
         self.slots: dict[int, Slot] = {}
         self.control: Any = None
+        self.session_names: dict[int, str] = {}
+        """Of the sessions that are under way, by number: for workers that start while they are."""
+        self.events = events
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
+        self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
         self._config = config
         self._memory = MemoryGroup()
@@ -70,6 +77,26 @@ class Parts:
             on_limit=on_limit,
         )
 
+    def begin_spares(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have spare workers ready from now on."""
+        if self._config.warm_spares and self.slots:
+            self._spares = Spares(
+                self._config.warm_spares,
+                command(self._config),
+                environment(WorkerLimits()),
+                lambda: [*self.fabric.fds(), *(slot.payload_fd for slot in self.slots.values())],
+                self.directory,
+                loop,
+            )
+            self._spares.fill()
+
+    def take_spare(self, worker_id: int) -> Spare | None:
+        """A spare process for this worker, unless its limits have to be there before anything is imported."""
+        limits = self.limits[worker_id]
+        if self._spares is None or limits.environment or limits.cpu_affinity is not None:
+            return None
+        return self._spares.take()
+
     def _workers(self) -> list[Supervisor]:
         return [slot.supervisor for slot in self.slots.values()]
 
@@ -92,6 +119,8 @@ class Parts:
         """Give everything back; the workers must be gone."""
         if self.rounds is not None:
             self.rounds.close()
+        if self._spares is not None:
+            self._spares.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:
@@ -99,11 +128,20 @@ class Parts:
         self.fabric.close()
         self.directory.close()
 
-    def abandon(self, pool: str) -> None:
+    def abandon(self, pool: str, portal: Portal) -> None:
         """The pool was not closed: at its collection, or at the end of the interpreter."""
         if os.getpid() != self.owner_pid:
             return
-        warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        try:
+            warnings.warn(f"{pool} was never closed: its workers are killed", ResourceWarning, stacklevel=2)
+        finally:  # a warning may have been made an error
+            self.give_up(portal)
+
+    def give_up(self, portal: Portal) -> None:
+        """Kill what runs, and give everything back, without asking anybody and without waiting for the loop."""
+        portal.close(self._release)
+
+    def _release(self) -> None:
         for slot in self.slots.values():
             slot.kill_now()
         with contextlib.suppress(RuntimeError):  # the loop is closed

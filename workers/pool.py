@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import errno
 import logging
 import os
+import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from remotemedia.config import PoolConfig, RestartPolicy
+from remotemedia.config import OnError, PoolConfig, RestartPolicy
 from remotemedia.core.exceptions import (
     ConfigurationError,
     NodeError,
@@ -21,20 +23,29 @@ from remotemedia.core.exceptions import (
     PipelineError,
     PoolClosed,
     RemoteMediaError,
+    WorkerError,
     WorkerIdentity,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
-from remotemedia.ipc.messages import FromWorker
+from remotemedia.events import Closed, Event
+from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped
 from remotemedia.workers import sweep
+from remotemedia.workers.blocking import Blocking
+from remotemedia.workers.control_messages import ControlDesk
 from remotemedia.workers.delivery import Window
+from remotemedia.workers.event_bus import EventBus, Listener
 from remotemedia.workers.exchange import Exchange, Output
+from remotemedia.workers.frame_errors import FrameErrors
 from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
+from remotemedia.workers.pool_snapshot import Meter, PoolSnapshot, WorkerSnapshot
+from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice
+from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.supervisor import refuse_deep_nesting
@@ -42,42 +53,27 @@ from remotemedia.workers.supervisor import refuse_deep_nesting
 _logger = logging.getLogger("remotemedia.pool")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerSnapshot:
-    """One stage as it is now. `pid` is None and `state` "inline" for a node that runs in the coordinator."""
-
-    node: str
-    worker_id: int
-    pid: int | None
-    state: str
-    generation: int
-    frames: int
-    p50_us: float
-    p99_us: float
-    errors: int
-    bytes_in: int
-    bytes_out: int
-    copies: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolSnapshot:
-    """The pool as it is now."""
-
-    workers: tuple[WorkerSnapshot, ...]
-
-
-class WorkerPool:
+class WorkerPool(Blocking):
     """The nodes of a pipeline as a set of warm worker processes.
 
         async with WorkerPool([Detector(), Tracker()]) as pool:
             result = await pool.process(frame)
             async for result in pool.stream(frames):
                 ...
+            async with pool.session("caller-42") as call:
+                await call.send(frame)
+                result = await call.receive()
+
+        with WorkerPool([Detector(), Tracker()]) as pool:       # the same without asyncio
+            result = pool.run(frame)
+            for result in pool.map(frames):
+                ...
 
     Nodes marked `executor="inline"` stay in this process, every other node gets a worker of its own. A pool belongs to
-    the event loop in which it was started. The first failure of a worker or node ends the pool: all who wait get the
-    error, and so do all who come.
+    the event loop, and the thread, in which it was started: awaiting its methods elsewhere raises PoolClosed; other
+    threads use `run`, `map` and `call`. An exception of a node is the error of the one frame (see PoolConfig.on_error);
+    a worker that dies is replaced (see RestartPolicy). What cannot be mended ends the pool: all who wait get the error,
+    and so do all who come.
     """
 
     def __init__(
@@ -103,9 +99,16 @@ class WorkerPool:
             self._config.channel,
             retain=self._restart.max_restarts > 0,
         )
+        _check_on_error(graph)
+        self._events = EventBus()
+        self._desk = ControlDesk(graph.ids.__getitem__, weakly(self._is_ready), weakly(self._send_custom))
+        self._frame_errors = FrameErrors(weakly(self._identity), weakly(self._poison_error), self._events)
+        self._inline: dict[int, Stage] = {}
+        self._meters: list[Meter] = []
         self._parts: Parts | None = None
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0
         self._stage_tasks: list[asyncio.Task[None]] = []
         self._initialized: list[int] = []
         self._closing: asyncio.Task[None] | None = None
@@ -129,8 +132,10 @@ class WorkerPool:
         if self._loop is not None:
             raise PipelineError("this pool was started before; make a new one")
         self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._portal = portal = self._portal or Portal(self._loop)
         try:
-            await self._start(self._loop)
+            await self._start(self._loop, portal)
         except OSError as error:
             await self._close_shielded()
             raise PipelineError(
@@ -141,15 +146,15 @@ class WorkerPool:
             await self._close_shielded()
             raise
 
-    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _start(self, loop: asyncio.AbstractEventLoop, portal: Portal) -> None:
         plan = self._plan
         remote = [i for i in plan.graph.order if plan.remote[i]]
         if remote:
             refuse_deep_nesting()
         sweep.sweep(self._config.runtime_dir)
         payloads = {i: await serialize_node_async(plan.graph.nodes[i]) for i in remote}
-        parts = self._parts = Parts(plan, self._config)
-        self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self))
+        parts = self._parts = Parts(plan, self._config, self._events)
+        self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self), portal)
         parts.open_control(loop, self._on_message)
         for index in remote:
             parts.slots[index] = Slot(
@@ -161,7 +166,7 @@ class WorkerPool:
                 loop,
                 weakly(self._fail),
                 policy=self._restart,
-                on_error=self._config.on_error,
+                on_error=plan.graph.nodes[index].on_error or self._config.on_error,
             )
         for slot in parts.slots.values():
             slot.spawn()
@@ -176,17 +181,26 @@ class WorkerPool:
             always=min(len(plan.graph.nodes), len(os.sched_getaffinity(0))) + 1,
         )
         fabric = parts.fabric
-        self._exchange = Exchange(fabric.sender(FEED), fabric.inbox(plan.collect), fabric.bell, window)
-        stages = self._inline_stages()
+        self._exchange = Exchange(
+            fabric.sender(FEED),
+            fabric.inbox(plan.collect),
+            fabric.bell,
+            window,
+            self._frame_errors.error_of,
+            parts.session_names,
+        )
+        self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
+        self._inline = self._inline_stages()
         await self._initialize_inline()
         await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
         if self._error is not None:
             raise self._error
         if remote:
             parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit))
+            parts.begin_spares(loop)
         fail = weakly(self._fail)
         self._stage_tasks = [
-            loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in stages.items()
+            loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in self._inline.items()
         ]
 
     def _inline_stages(self) -> dict[int, Stage]:
@@ -194,7 +208,16 @@ class WorkerPool:
         assert parts is not None
         fabric = parts.fabric
         return {
-            i: Stage(plan.graph.nodes[i], fabric.inbox(i), fabric.sender(i), fabric.bell, fabric.boards[i])
+            i: Stage(
+                plan.graph.nodes[i],
+                fabric.inbox(i),
+                fabric.sender(i),
+                fabric.bell,
+                fabric.boards[i],
+                worker_id=i,
+                on_error=self._config.on_error,
+                on_frame_error=partial(self._frame_errors.note_inline, i),
+            )
             for i in plan.graph.order
             if not plan.remote[i]
         }
@@ -210,7 +233,13 @@ class WorkerPool:
                 raise NodeInitializeError(self._identity(index), f"initialize() raised {error!r}") from error
 
     def _identity(self, index: int) -> WorkerIdentity:
+        slot = self._parts.slots.get(index) if self._parts is not None else None
+        if slot is not None:
+            return slot.identity
         return WorkerIdentity(node=self._plan.graph.ids[index], worker_id=index, pid=os.getpid())
+
+    def _poison_error(self, worker_id: int, number: int) -> WorkerError | None:
+        return self._parts.slots[worker_id].why_given_up(number) if self._parts is not None else None
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -221,8 +250,22 @@ class WorkerPool:
     def _on_message(self, worker_id: int, message: FromWorker | RemoteMediaError) -> None:
         parts = self._parts
         slot = parts.slots.get(worker_id) if parts is not None else None
-        if slot is not None:
+        if slot is None:
+            return
+        if isinstance(message, Answer):
+            self._desk.on_answer(worker_id, message)
+        elif isinstance(message, Skipped):
+            self._frame_errors.note_skipped(worker_id, message.frame, message.text)
+        else:
             slot.on_message(message)
+            if isinstance(message, Ready):
+                self._desk.on_ready(worker_id)
+
+    def _is_ready(self, worker_id: int) -> bool:
+        return self._parts is not None and self._parts.slots[worker_id].state == "ready"
+
+    def _send_custom(self, worker_id: int, message: Custom) -> bool:
+        return self._parts is not None and self._parts.control.send(worker_id, message)
 
     def _on_notice(self, notice: Notice) -> None:
         """The rounds have found something worth an event; it is logged already."""
@@ -243,8 +286,7 @@ class WorkerPool:
         self._error = error
         if self._exchange is not None:
             self._exchange.fail(error)
-        if self._parts is not None:
-            self._parts.fabric.bell.ring()  # for those who wait for room
+        self._desk.fail(error)
         for task in self._stage_tasks:
             task.cancel()
 
@@ -254,9 +296,63 @@ class WorkerPool:
         """Send one value through: its output, a list if there are several, None if there is none.
 
         Arrays in the result are read-only views of shared memory. May be called by many tasks at once. Raises
-        NodeProcessError, WorkerDied, PoolClosed.
+        NodeProcessError if a node fails on this value; WorkerDied, PoolClosed.
         """
         return await self._working_exchange().process(value)
+
+    def session(self, name: str) -> Session:
+        """An ordered stream of a caller's own, beside others over the same workers: `async with pool.session(...)`.
+
+        At most `PoolConfig.session_frames` of its inputs are under way or unread, so a slow or abandoned session does
+        not hold up others; all of them take turns. Raises ConfigurationError for a pipeline with streaming nodes or
+        sources of its own, and, when it is entered, for the name of a session that is open.
+        """
+        check_name(name)
+        graph = self._plan.graph
+        streaming = [graph.ids[i] for i, node in enumerate(graph.nodes) if node.is_streaming]
+        if streaming:
+            raise ConfigurationError(
+                f"sessions need nodes that take one frame at a time: {streaming[0]!r} is streaming, so its outputs "
+                "cannot be told apart by session; use a pool for each caller, or make its process() take a frame"
+            )
+        if self._plan.has_own_sources:
+            raise ConfigurationError(f"sessions need input: the first node {self._first_node!r} makes its own frames")
+        return Session(self._working_exchange(), name, self._config.session_frames)
+
+    @property
+    def _first_node(self) -> str:
+        return self._plan.graph.ids[self._plan.graph.sources[0]]
+
+    def events(self) -> Listener:
+        """What happens from now on, as an async iterator of remotemedia.events; before the start as well."""
+        return self._events.listen()
+
+    def on_event(self, sink: Callable[[Event], None]) -> None:
+        """Have `sink` called in the loop's thread with each event; what it raises is logged."""
+        self._events.add_sink(sink)
+
+    async def send_control(self, node: str, message: Any) -> None:
+        """Hand plain data to `on_control` of a node, between two of its frames; returns when that has returned.
+
+        A worker that dies before it answers gets the message again when it is back. Raises NodeError with what
+        `on_control` raised, ConfigurationError for an unknown node, TypeError for what is not plain data.
+        """
+        ids = self._plan.graph.ids
+        if node not in ids:
+            close = difflib.get_close_matches(str(node), ids)
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; there are {', '.join(ids)}"
+            raise ConfigurationError(f"there is no node {node!r} in this pool{hint}")
+        self._working_exchange()
+        index = ids.index(node)
+        await self._desk.ask(index, message, self._inline.get(index))
+
+    async def drain(self) -> None:
+        """Take no new input, and return when everything that was accepted has come out.
+
+        Streams end: their sources are read no further. Outputs that nobody has read yet stay readable, also when the
+        pool is closed then. Raises WorkerDied, PoolClosed, if that happens meanwhile.
+        """
+        await self._working_exchange().drain()
 
     async def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
@@ -280,7 +376,7 @@ class WorkerPool:
         own_sources = self._plan.has_own_sources
         if own_sources and source is not None:
             raise ConfigurationError(
-                f"the first node {self._plan.graph.ids[self._plan.graph.sources[0]]!r} makes its own frames: "
+                f"the first node {self._first_node!r} makes its own frames: "
                 "its process() takes no input"
             )
         return self._working_exchange().stream(source, own_sources=own_sources, copy=copy)
@@ -288,38 +384,51 @@ class WorkerPool:
     def _working_exchange(self) -> Exchange:
         if self._closing is not None:
             raise PoolClosed("the pool is closed")
-        if self._loop is None or self._exchange is None:
+        if self._loop is None or self._parts is None:
             raise PipelineError("the pool is not started: use `async with WorkerPool(...) as pool:`")
-        assert self._parts is not None  # it is made before the exchange
         if os.getpid() != self._parts.owner_pid:
             raise PoolClosed("the pool belongs to the process that started it; this is a forked copy")
+        self._require_own_loop()
         if self._error is not None:
             raise self._error
+        if self._exchange is None:
+            raise PipelineError("the pool is not started yet")
         return self._exchange
 
-    def snapshot(self) -> PoolSnapshot:
-        """States, counters and latencies, read from shared memory: costs the workers nothing."""
-        parts = self._parts
-        if parts is None:
-            raise PipelineError("the pool is not started")
-        return PoolSnapshot(workers=tuple(self._worker_snapshot(i, parts) for i in range(len(self._plan.graph.nodes))))
+    def _require_own_loop(self) -> None:
+        if asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id:
+            return
+        owner = next((t.name for t in threading.enumerate() if t.ident == self._thread_id), "that has ended")
+        raise PoolClosed(
+            f"the pool belongs to the event loop {self._loop!r} of thread {owner!r}, and was used in "
+            f"{asyncio._get_running_loop() or 'no loop'!r} of thread {threading.current_thread().name!r}; "
+            "in other threads use pool.run(value), pool.map(values) or pool.call(function, ...)"
+        )
 
-    def _worker_snapshot(self, index: int, parts: Parts) -> WorkerSnapshot:
+    def snapshot(self, *, memory: bool = True) -> PoolSnapshot:
+        """States, counters, rates and latencies, read from shared memory and /proc: costs the workers nothing.
+
+        `memory`: read `pss_bytes` as well, for which the kernel walks through the memory of each worker: about 1 ms for
+        each 100 MB.
+        """
+        if self._parts is None or not self._meters:
+            raise PipelineError("the pool is not started")
+        exchange = self._exchange
+        return PoolSnapshot(
+            workers=tuple(self._worker_snapshot(i, self._parts, memory) for i in range(len(self._meters))),
+            sessions=len(exchange.sessions.under_way) if exchange is not None else 0,
+        )
+
+    def _worker_snapshot(self, index: int, parts: Parts, memory: bool) -> WorkerSnapshot:
         slot = parts.slots.get(index)
-        facts = parts.fabric.boards[index].stats.as_dict(self._plan.graph.ids[index])
-        return WorkerSnapshot(
-            node=facts["node_id"],
-            worker_id=index,
+        fed = self._exchange.next_number if self._exchange is not None else 0
+        producers = self._plan.producers_of(index)
+        return self._meters[index].snapshot(
             pid=slot.pid if slot else None,
             state=slot.state if slot else "inline",
             generation=slot.generation if slot else 0,
-            frames=facts["calls"],
-            p50_us=facts["p50_us"],
-            p99_us=facts["p99_us"],
-            errors=facts["errors"],
-            bytes_in=facts["bytes_in"],
-            bytes_out=facts["bytes_out"],
-            copies=facts["copies"],
+            given=max(fed if p == FEED else self._meters[p].passed_on for p in producers),
+            pss=memory,
         )
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -348,6 +457,11 @@ class WorkerPool:
     async def _close_shielded(self) -> None:
         if self._parts is not None and os.getpid() != self._parts.owner_pid:
             return  # a forked copy: the pool is not ours to close
+        if self._loop is not None and self._loop.is_closed():
+            self._give_up()
+            return
+        if self._loop is not None:
+            self._require_own_loop()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         cancelled = False
@@ -367,7 +481,8 @@ class WorkerPool:
         self._error = self._error or PoolClosed("the pool was closed")
         if self._exchange is not None:
             self._exchange.fail(self._error)
-            parts.fabric.bell.ring()  # for those who wait for credit
+            await self._exchange.sessions.ended()
+        self._desk.fail(self._error)
         for task in self._stage_tasks:
             task.cancel()
         await asyncio.gather(*self._stage_tasks, return_exceptions=True)
@@ -385,9 +500,23 @@ class WorkerPool:
                 self._note_cleanup_error(NodeError(self._plan.graph.ids[index], f"cleanup() raised {error!r}"))
         self._exchange = None  # it holds ports of iceoryx2, and so descriptors and mappings
         self._stage_tasks.clear()
+        self._inline.clear()
         parts.close()
+        self._events.emit(Closed())
+        self._events.close()
         if self._finalizer is not None:
             self._finalizer.detach()
+
+    def _give_up(self) -> None:
+        """Without waiting for anybody: kill what still runs, and give back what an orderly end has left."""
+        if self._finalizer is None or self._finalizer.detach() is None:
+            return
+        assert self._parts is not None
+        assert self._portal is not None
+        self._error = self._error or PoolClosed("the pool was closed: its workers were killed")
+        self._parts.give_up(self._portal)
+        self._exchange = None
+        self._stage_tasks.clear()
 
     def _note_cleanup_error(self, error: NodeError) -> None:
         _logger.error("%s", error)
@@ -396,6 +525,14 @@ class WorkerPool:
     def __repr__(self) -> str:
         state = "new" if self._loop is None else "closed" if self._closing else "broken" if self._error else "running"
         return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({state})>"
+
+
+def _check_on_error(graph: Graph) -> None:
+    for node_id, node in zip(graph.ids, graph.nodes, strict=True):
+        if node.on_error not in (None, *get_args(OnError)):
+            raise ConfigurationError(
+                f'node {node_id!r}: on_error={node.on_error!r}: expected "raise", "skip", "restart" or None'
+            )
 
 
 __all__ = ["Output", "PoolSnapshot", "WorkerPool", "WorkerSnapshot"]

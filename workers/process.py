@@ -56,7 +56,8 @@ class WorkerProcess:
         on_exit: Callable[[ExitStatus], None] | None,
     ) -> None:
         """Watch `popen`, made by `spawn`."""
-        self._popen, self._loop, self._on_exit = popen, loop, on_exit
+        self._popen, self._loop = popen, loop
+        self.on_exit = on_exit
         self.pid = popen.pid
         self.status: ExitStatus | None = None
         self._ended: asyncio.Future[ExitStatus] = loop.create_future()
@@ -152,8 +153,8 @@ class WorkerProcess:
             self._pidfd = None
         if alive:
             self._ended.set_result(status)
-            if self._on_exit is not None:
-                self._loop.call_soon(self._on_exit, status)
+            if self.on_exit is not None:
+                self._loop.call_soon(self.on_exit, status)
 
     # -- ending --------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
-from remotemedia.config import OnError, PoolConfig, RestartPolicy
+from remotemedia.config import PoolConfig, RestartPolicy
 from remotemedia.core.exceptions import (
     NodeProcessError,
     RemoteMediaError,
@@ -24,6 +24,7 @@ from remotemedia.core.exceptions import (
     WorkerStartError,
     WorkerUnresponsive,
 )
+from remotemedia.events import Restarted
 from remotemedia.ipc.messages import FromWorker
 from remotemedia.workers.boot import sealed_fd
 from remotemedia.workers.restart import RestartHistory
@@ -49,7 +50,7 @@ class Slot:
         on_failure: Callable[[RemoteMediaError], None],
         *,
         policy: RestartPolicy,
-        on_error: OnError,
+        on_error: str,
     ) -> None:
         """`on_failure(error)` is called with the first thing that makes the worker useless for good. `on_error`: of the
         node, see PoolConfig.
@@ -79,6 +80,11 @@ class Slot:
         )
 
     # -- what it is now ------------------------------------------------------------------------------------------------
+
+    @property
+    def payload_fd(self) -> int:
+        """A memfd with the node."""
+        return self._payload_fd
 
     @property
     def supervisor(self) -> Supervisor:
@@ -148,7 +154,7 @@ class Slot:
             self._given_up[error.frame] = error
             while len(self._given_up) > _MOST_GIVEN_UP:
                 del self._given_up[next(iter(self._given_up))]
-        _logger.warning("%s; restart %d in %.2f s", error, self.restarts + 1, delay)
+        _logger.info("%s starts again in %.2f s, for the %dth time", error.worker, delay, self.restarts + 1)
         self._restarting = self._loop.create_task(self._restart(delay))
 
     def _may_go_on(self, error: RemoteMediaError) -> bool:
@@ -181,7 +187,8 @@ class Slot:
             self._parts.fabric.boards[self.worker_id].reset()
             self.restarts += 1
             self._current = self._supervisor()
-            self._current.spawn()
+            self._current.spawn(self._parts.take_spare(self.worker_id))
+            self._parts.events.emit(Restarted.of(self.identity))
         except WorkerStartError as error:
             self._on_failure(error)
         finally:

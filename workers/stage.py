@@ -8,15 +8,19 @@ without any event loop (remotemedia.workers.child.drive): then a frame costs no 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from remotemedia.config import OnError
 from remotemedia.core import stats
 from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, maybe_await, outputs_of
 from remotemedia.core.exceptions import ChannelBroken, RemoteTraceback
-from remotemedia.core.node import Node
-from remotemedia.ipc.channel import END, FAILED, LAST, MARK, START, Frame, Sender, Stamp
-from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, OwnDoorbell
+from remotemedia.core.node import NO_SESSION, Node
+from remotemedia.ipc.channel import END, FAILED, LAST, MARK, OPEN, START, Frame, Sender, Stamp
+from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, REPETITION, OwnDoorbell
+from remotemedia.ipc.lane import Position
 from remotemedia.ipc.messages import Failed, FailedPhase, encode
 from remotemedia.workers.acknowledging import Acknowledging
 from remotemedia.workers.board import FRAME, STOP, WAITS, Board
@@ -62,6 +66,8 @@ class Resumption(NamedTuple):
     given_up: frozenset[int]
     """Numbers of frames that have killed their worker too often to be tried again."""
     snapshots: Snapshots | None
+    positions: Sequence[Position | None] = ()
+    """For each input, where the predecessor stood."""
 
 
 class Stage:
@@ -77,16 +83,30 @@ class Stage:
         resumption: Resumption | None = None,
         *,
         worker_id: int = -1,
+        on_error: OnError = "raise",
+        sessions: Iterable[tuple[int, str]] = (),
+        on_frame_error: Callable[[OnError, int, BaseException], None] | None = None,
     ) -> None:
-        """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on."""
+        """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on. `on_error`: for
+        a node that does not say itself, see PoolConfig. `sessions`: (number, name) of those that are open already.
+        `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
+        """
         self.worker_id = worker_id
         self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
         self._stamp = Stamp(-1) if resumption is None else resumption.stamp
         self._acknowledging: Acknowledging | None = None
         self._given_up: frozenset[int] = frozenset()
         if resumption is not None:
-            self._acknowledging = Acknowledging(inbox, sender, self._stamp, resumption.snapshots)
+            self._acknowledging = Acknowledging(
+                inbox, sender, self._stamp, resumption.snapshots, resumption.positions
+            )
             self._given_up = resumption.given_up
+        self._on_error: Any = node.on_error or on_error
+        self._on_frame_error = on_frame_error
+        self._session_names = dict(sessions)
+        self._controls: deque[tuple[Any, Callable[[BaseException | None], None]]] = deque()
+        self.taken = -1
+        """Number of the input that was taken last."""
         self._bytes_out = 0
         self._since_published = 0
         self._breathe_at = 0
@@ -104,19 +124,23 @@ class Stage:
         finally:
             self.publish()
 
-    async def _run(self) -> None:
+    async def _run(self) -> None:  # noqa: C901, PLR0912 - a frame walks in a straight line
         process, take, board, words = self.node.process, self.inbox.take, self.board, self.board.words
         finished = _nothing if self._acknowledging is None else self._acknowledging.finished
         given_up = self._given_up
         pack, has_credit, send = self.sender.pack, self.sender.has_credit, self._send
         record, clock = board.stats.record, time.perf_counter_ns
+        stamp, controls = self._stamp, self._controls
         while not words[STOP]:
-            frame = take()
+            frame = None if controls else take()
             if frame is None:
-                frame = await self._next()
-            value, number, flags = frame.value, frame.number, frame.flags
-            if value is MARK or (given_up and number in given_up):
-                await self._pass_on(frame)
+                frame = await self.next_frame()
+            value, flags = frame.value, frame.flags
+            self.taken = number = frame.number
+            if frame.session != stamp.session:
+                self._enter(frame.session)
+            if value is MARK or flags > LAST or (given_up and number in given_up):
+                await self._set_aside(frame)
                 del frame, value
                 continue
             words[FRAME] = number + 1
@@ -139,33 +163,35 @@ class Stage:
                 elif flags & LAST:
                     await self._send_mark(number, LAST)
             except NODE_ERRORS as error:
-                raise self._failure("process", number) from error
+                await self._on_node_error("process", number, flags & LAST, error)
             words[FRAME] = 0
             if finished(frame):
                 await self._settle()
-            del frame, value, result
+            del frame, value
+            result = None
             if started > self._breathe_at:
                 await self._breathe()
 
-    async def _next(self) -> Frame:
-        """The next frame, asleep until it is there; before that, what there was no time for."""
-        bell, take, acknowledging = self.bell, self.inbox.take, self._acknowledging
+    async def next_frame(self) -> Frame:
+        """The next frame, asleep until it is there; before that, control messages and what there was no time for."""
+        bell, take, controls, acknowledging = self.bell, self.inbox.take, self._controls, self._acknowledging
         self.publish()
         while True:
+            await self._serve_controls()
             if acknowledging is not None:
                 await self._settle()
-            if (frame := take()) is not None:
-                return frame
             bell.park(DATA)
             if (frame := take()) is not None:
                 return frame
+            self.inbox.shed()
             if acknowledging is not None and acknowledging.is_in_demand:
                 await self._serve_demand(acknowledging)
             if not self.sender.attend():
                 bell.park(CREDIT)
                 self.sender.attend()
-            await bell.waiter.rung()
-            if (frame := take()) is not None:
+            if not controls:
+                await bell.waiter.rung()
+            if not controls and (frame := take()) is not None:
                 return frame
 
     async def _settle(self) -> None:
@@ -201,15 +227,25 @@ class Stage:
         news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
         await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)
 
-    async def _pass_on(self, frame: Frame) -> None:
-        """What is not for the node."""
-        await (self._on_mark(frame) if frame.value is MARK else self._give_up(frame))
+    async def _set_aside(self, frame: Frame) -> None:
+        """All that is to be done about a frame that the node does not get."""
+        await self._on_mark(frame)
         if self._acknowledging is not None and self._acknowledging.finished(frame):
             await self._settle()
 
     async def _on_mark(self, frame: Frame) -> None:
-        if frame.flags & START:
+        """A frame that carries nothing for the node, or that is kept from it."""
+        if frame.flags & OPEN:
+            self._session_names[frame.session] = frame.value.decode()
+            self._enter(frame.session)
+            if frame.flags & LAST:  # of several inputs, the last one's
+                await self.pass_on(frame)
+        elif frame.flags & FAILED:
+            await self.pass_on(frame)
+        elif frame.flags & START:
             await self._run_source(frame.number)
+        elif frame.value is not MARK:
+            await self._give_up(frame)
         elif frame.flags & END:
             await self._finish(frame.number)
         elif frame.flags & LAST:
@@ -225,8 +261,9 @@ class Stage:
                 await self._credit(parcel)
                 self._send(parcel, number, 0)
         except NODE_ERRORS as error:
-            raise self._failure("flush", number) from error
+            await self._on_node_error("flush", number, 0, error)
         self.board.end()
+        self._forget_session(self._stamp.session)
         await self._send_mark(number, LAST | END)
 
     async def _run_source(self, number: int) -> None:
@@ -246,6 +283,7 @@ class Stage:
                 number += 1
                 self.board.begin(number)
                 await self._breathe()
+                await self._serve_controls()
                 started = clock()
         except NODE_ERRORS as error:
             raise self._failure("process", number) from error
@@ -285,21 +323,87 @@ class Stage:
             started = clock()
         self.board.stats.record(busy + clock() - started)
 
+    # -- sessions, errors and control messages -------------------------------------------------------------------------
+
+    def _enter(self, session: int) -> None:
+        """From now on the node works for this session."""
+        self._stamp.session = session
+        self.node._session_id = self._session_names.get(session, NO_SESSION)
+
+    def _forget_session(self, session: int) -> None:
+        name = self._session_names.pop(session, None)
+        self.node._session_id = NO_SESSION
+        if name is not None and self.node.state is not None:
+            self.node.state.drop(name)
+
+    async def pass_on(self, frame: Frame) -> None:
+        """Send a frame that is not for the node as it is."""
+        parcel = self.sender.pack(frame.value)
+        await self._credit(parcel)
+        self._send(parcel, frame.number, frame.flags)
+
+    async def _on_node_error(self, phase: FailedPhase, number: int, last: int, error: BaseException) -> None:
+        """The node has failed on one frame: what that means is set by PoolConfig.on_error."""
+        failure = self._failure(phase, number)
+        if self._on_error == "restart":
+            raise failure from error
+        if self._on_frame_error is not None:
+            self._on_frame_error(self._on_error, number, error)
+        if self._on_error == "skip":
+            self.board.stats.values[stats.SKIPPED] += 1
+            if last:
+                await self._send_mark(number, LAST)
+            return
+        try:
+            parcel = self.sender.pack(encode(Failed.of(phase, error, frame=number, worker_id=self.worker_id)))
+        except Exception:  # noqa: BLE001 - what cannot be said in a frame is said as the end of the stage
+            raise failure from error
+        await self._credit(parcel)
+        self._send(parcel, number, FAILED | last)
+
+    def post_control(self, message: Any, answer: Callable[[BaseException | None], None]) -> None:
+        """Have the node's `on_control` called between two frames; `answer` gets what it raised. From any thread."""
+        self._controls.append((message, answer))
+        self.bell.ring()
+
+    async def _serve_controls(self) -> None:
+        node = self.node
+        while self._controls:
+            message, answer = self._controls.popleft()
+            session_id, node._session_id = node._session_id, NO_SESSION
+            try:
+                await maybe_await(node.on_control(message))
+            except BaseException as error:
+                answer(error)
+                if not isinstance(error, NODE_ERRORS):
+                    raise
+            else:
+                answer(None)
+            finally:
+                node._session_id = session_id
+
     async def _breathe(self) -> None:
         """Between two frames that needed no waiting: stop if asked to, and let others run where there are any."""
         if self.board.stop_requested:
             raise Stopped
         now = time.perf_counter_ns()
         if now > self._breathe_at:
+            self.publish()
+            self.inbox.shed()
             await self.bell.waiter.breathe()
             self._breathe_at = time.perf_counter_ns() + _BREATHE_NS
 
     async def _credit(self, parcel: Any) -> None:
         sender, nbytes = self.sender, parcel.nbytes
         if not sender.has_credit(nbytes):
+            self.publish()
             self.board.words[WAITS] = 1
-            await self.bell.until(lambda: sender.has_credit(nbytes) or None, CREDIT, sender.demand)
+            await self.bell.until(lambda: self._has_credit_now(nbytes) or None, CREDIT | REPETITION, sender.demand)
             self.board.words[WAITS] = 0
+
+    def _has_credit_now(self, nbytes: int) -> bool:
+        self.inbox.shed()
+        return self.sender.has_credit(nbytes)
 
     async def _send_when_possible(self, parcel: Any, number: int, flags: int) -> None:
         await self._credit(parcel)
@@ -333,6 +437,7 @@ class Stage:
         values[stats.BYTES_OUT] = self._bytes_out
         values[stats.COPIES] = copies
         values[stats.BYTES_COPIED] = bytes_copied
+        values[stats.TAKEN], values[stats.PASSED_ON] = self.taken + 1, self._stamp.number + 1
 
     def _failure(self, phase: FailedPhase, number: int) -> NodeFailure:
         self.board.stats.values[stats.ERRORS] += 1
@@ -352,3 +457,4 @@ async def cleanup(node: Node) -> None:
     finally:
         node._is_initialized = False
         node._outlet = None
+        node._session_id = NO_SESSION

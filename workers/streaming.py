@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from remotemedia.ipc.channel import END, LAST, MARK, Frame
+from remotemedia.ipc.channel import END, FAILED, LAST, MARK, OPEN, Frame
 
 if TYPE_CHECKING:
     from remotemedia.workers.stage import Stage
@@ -61,14 +61,19 @@ class Inputs:
         async with self._lock:
             while not self.is_open:
                 await self._finish_number()
-                self._open(await self._stage._next())
+                await self._open(await self._stage.next_frame())
 
     async def _finish_number(self) -> None:
         if self._unfinished is not None:
             await self._stage._send_mark(self._unfinished, LAST)
             self._unfinished = None
 
-    def _open(self, frame: Frame) -> None:
+    async def _open(self, frame: Frame) -> None:
+        self._stage.taken = frame.number
+        self._stage._stamp.session = frame.session
+        if frame.flags & (FAILED | OPEN):
+            await self._stage.pass_on(frame)
+            return
         if not frame.flags & END:
             if frame.value is MARK:
                 if frame.flags & LAST:  # not on the mark of one of several inputs

@@ -22,16 +22,20 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
     WorkerStartError,
 )
+from remotemedia.events import Died, Started
+from remotemedia.events import Ready as IsReady
 from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
 from remotemedia.workers.boot import BootSpec, write_boot_fd
 from remotemedia.workers.diagnose import Hang, catches
+from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
+from remotemedia.workers.spares import Spare
 from remotemedia.workers.stdio import OutputReader, Stream
 from remotemedia.workers.voices import pass_on_line, pass_on_record
 from remotemedia.workers.watch import Signs, Watch
@@ -61,7 +65,13 @@ def refuse_deep_nesting() -> None:
         )
 
 
-def _environment(limits: WorkerLimits) -> dict[str, str]:
+def command(config: PoolConfig) -> list[str]:
+    """What starts a worker; to be followed by the descriptor of its boot data."""
+    return [config.python_executable or sys.executable, "-P", str(_ENTRY)]
+
+
+def environment(limits: WorkerLimits) -> dict[str, str]:
+    """The environment of a worker."""
     own = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     return {**own, **limits.environment, _DEPTH: str(int(os.environ.get(_DEPTH, "0")) + 1)}
 
@@ -72,9 +82,15 @@ class PoolParts(Protocol):
     fabric: Fabric
     directory: PoolDir
     control: Any
+    session_names: dict[int, str]
+    events: EventBus
 
     @property
     def limits(self) -> Sequence[WorkerLimits]: ...
+
+    def take_spare(self, worker_id: int) -> Spare | None:
+        """A spare process that can be this worker."""
+        ...
 
     def circumstances(self, supervisor: Supervisor, hang: Hang | None) -> Circumstances:
         """What is known of a worker's end beside its life and its last words."""
@@ -156,20 +172,34 @@ class Supervisor:
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
-    def spawn(self) -> None:
-        """Start the process. Raises WorkerStartError."""
+    def spawn(self, spare: Spare | None = None) -> None:
+        """Start the process, or make a spare one the worker. Raises WorkerStartError."""
         token = secrets.token_bytes(32)
         self._parts.control.expect(self.worker_id, token)
         self._board.forget_waiting()
         self._frames_before = int(self._board.stats.values[stats.CALLS])
+        if spare is not None and spare.become(self._boot_spec(token, spare.parent_fd)):
+            self._process, self._parent_pipe = spare.process, spare.parent_pipe
+            self._process.on_exit = self._on_exit
+        else:
+            if spare is not None:
+                spare.kill_now()
+            self._process = self._start(token)
+            self._parts.directory.record_worker(self._process.pid)
+        self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
+        self._failpoints.reach("parent.spawned")
+        self._parts.events.emit(Started.of(self.identity))
+        self._carry_out(self._instructions)
+
+    def _start(self, token: bytes) -> WorkerProcess:
         child_end = boot_fd = -1
         try:
             child_end, self._parent_pipe = os.pipe2(os.O_CLOEXEC)
             spec = self._boot_spec(token, child_end)
             boot_fd = write_boot_fd(spec)
-            self._process = WorkerProcess.spawn(
-                [self._config.python_executable or sys.executable, "-P", str(_ENTRY), str(boot_fd)],
-                env=_environment(self.limits),
+            return WorkerProcess.spawn(
+                [*command(self._config), str(boot_fd)],
+                env=environment(self.limits),
                 loop=self._loop,
                 pass_fds=(boot_fd, *spec.inherited_fds()),
                 on_exit=self._on_exit,
@@ -181,11 +211,6 @@ class Supervisor:
             for fd in (child_end, boot_fd):
                 if fd >= 0:
                     os.close(fd)
-        self._parts.directory.record_worker(self._process.pid)
-        self._output = OutputReader(self._process.stdout, self._process.stderr, self._on_line, self._loop)
-        self._failpoints.reach("parent.spawned")
-        _logger.debug("spawned %s", self.identity)
-        self._carry_out(self._instructions)
 
     def _boot_spec(self, token: bytes, parent_fd: int) -> BootSpec:
         fabric, directory, stage = self._parts.fabric, self._parts.directory, self.worker_id
@@ -214,6 +239,8 @@ class Supervisor:
             heartbeat_s=self._config.timeouts.heartbeat_s,
             nice=self.limits.nice,
             cpu_affinity=self.limits.cpu_affinity,
+            on_error=self._config.on_error,
+            sessions=tuple(self._parts.session_names.items()),
         )
 
     async def ready(self) -> None:
@@ -290,6 +317,7 @@ class Supervisor:
                     self._set_deadline(seconds)
                 case events.AnnounceReady():
                     self._watch = Watch(self._config.timeouts, self.signs(), self._loop.time())
+                    self._parts.events.emit(IsReady.of(self.identity))
                     if not self._ready.done():
                         self._ready.set_result(None)
                 case events.AnnounceFailure():
@@ -349,6 +377,7 @@ class Supervisor:
         if self._error is not None:
             return
         self._error = error
+        self._parts.events.emit(Died.of(self.identity, str(error)))
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # whoever waits gets it; nobody has to

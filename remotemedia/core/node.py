@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from remotemedia.core.state import StateManager
 
+NO_SESSION = "default"
+"""Under this name the state of all frames that belong to no session is kept."""
+
 
 class Outlet(Protocol):
     """What gives out arrays that already lie in the outgoing channel's memory."""
@@ -31,10 +34,14 @@ class Node:
     keeps it in the calling process, None leaves it to the call.
 
     `is_streaming = True`: `process` takes an async iterator over all the inputs and yields the outputs.
+
+    `on_error`: what an exception of `process` does in a worker pool, "raise", "skip" or "restart"; None leaves it to
+    PoolConfig.on_error.
     """
 
     executor: str | None = None
     is_streaming: bool = False
+    on_error: str | None = None
     capabilities: dict[str, Any] | None = None
     worker_limits: Any = None
     """A remotemedia.WorkerLimits for the worker process of this node (class attribute or instance attribute)."""
@@ -42,6 +49,7 @@ class Node:
     # Set by the library while the node runs; class-level defaults serve subclasses that forget super().__init__().
     _is_initialized: bool = False
     _outlet: Outlet | None = None
+    _session_id: str = NO_SESSION
     restart_count: int = 0
     """How many times the worker of this node was restarted before this instance was made."""
 
@@ -106,6 +114,9 @@ class Node:
         """End of the stream: the last output(s), or None. Same forms as `process`."""
         return None
 
+    def on_control(self, message: Any) -> Any:
+        """A message of `WorkerPool.send_control` for this node: plain data. Called between two frames; may be async."""
+
     def cleanup(self) -> Any:
         """Release what `initialize` acquired. May be called twice, and without a preceding `initialize`."""
         self._is_initialized = False
@@ -157,10 +168,12 @@ class Node:
         """What the node needs to run ({"gpu": ..., "memory_gb": ...}); None = nothing special."""
         return self.capabilities
 
-    def get_session_state(self, session_id: str = "default") -> dict[str, Any] | None:
+    def get_session_state(self, session_id: str | None = None) -> dict[str, Any] | None:
         """The mutable state dict of one session, made on first use; None if the node was made with enable_state=False.
+
+        Default: of the session that `process` or `flush` is running for; it is forgotten at the end of that session.
         """
-        return None if self.state is None else self.state.get(session_id)
+        return None if self.state is None else self.state.get(self._session_id if session_id is None else session_id)
 
     def to_manifest(self) -> dict[str, Any]:
         """This node as an entry of a manifest: id, node_type, params and, if marked, executor, is_streaming,
@@ -182,6 +195,7 @@ class Node:
         """Everything but what belongs to this process. Subclasses that override this call super().__getstate__()."""
         state = self.__dict__.copy()
         state.pop("_outlet", None)
+        state.pop("_session_id", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

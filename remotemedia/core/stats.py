@@ -9,7 +9,10 @@ _SUB = 8  # buckets per octave: a quantile is right within 1/16 of its value
 _OCTAVES = 40  # 2**40 ns = 18 minutes
 BUCKETS = _SUB * _OCTAVES
 
-CALLS, ERRORS, RESTARTS, BUSY_NS, BYTES_IN, BYTES_OUT, COPIES, BYTES_COPIED, OUTPUTS = range(9)
+CALLS, ERRORS, RESTARTS, BUSY_NS, BYTES_IN, BYTES_OUT, COPIES, BYTES_COPIED, SKIPPED, TAKEN, PASSED_ON = range(11)
+"""SKIPPED: inputs without output because of an error. TAKEN, PASSED_ON: the numbers, plus one, of the input that was
+taken last and of what was sent last.
+"""
 FIELDS = 16  # the histogram starts here
 SIZE = FIELDS + BUCKETS
 

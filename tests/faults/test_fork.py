@@ -128,3 +128,69 @@ def test_a_node_that_forks(place: Place, run_script: RunScript) -> None:
     """)
     assert script.expect_success() == ["0 2 4"]
     place.expect_nothing_left()
+
+
+SYNC_HOST = """
+import gc, os, sys
+from fault_nodes import *
+from remotemedia import PoolClosed, WorkerPool
+
+with WorkerPool([Pass(), AsyncPass(), Pass()], places=("multiprocess", "inline", "multiprocess")) as pool:
+    outputs = pool.map(range(1000))
+    assert [next(outputs), pool.run(1)] == [0, 1]
+    sys.stdout.flush()
+    if not (copy := os.fork()):
+        {child}
+    status = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    print("copy", status, flush=True)
+    assert pool.run(2) == 2
+    assert list(outputs) == list(range(1, 1000))
+    assert list(pool.map(range(100))) == list(range(100))
+print("closed")
+"""
+
+SYNC_USES = """
+        refused = 0
+        uses = (lambda: pool.run(3), lambda: list(pool.map([3])), lambda: list(outputs),
+                lambda: pool.call(pool.process, 3))
+        for use in uses:
+            try:
+                use()
+            except PoolClosed as error:
+                refused += "forked" in str(error)
+        os._exit(refused)"""
+SYNC_COLLECTS = """
+        del pool, outputs
+        gc.collect()
+        os._exit(0)"""
+SYNC_LEAVES = """
+        print("leaves", flush=True)
+        raise SystemExit(0)"""
+SYNC_CLOSES = """
+        pool.close()
+        outputs.close()
+        sys.exit(0)"""
+SYNC_CRASHES = """
+        os.abort()"""
+
+
+@pytest.mark.parametrize(
+    ("child", "said"),
+    [
+        (SYNC_USES, ["copy 4"]),
+        (SYNC_COLLECTS, ["copy 0"]),
+        (SYNC_LEAVES, ["leaves", "copy 0"]),
+        (SYNC_CLOSES, ["copy 0"]),
+        (SYNC_CRASHES, ["copy -6"]),
+    ],
+    ids=["uses", "collects", "leaves the block", "closes", "crashes"],
+)
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_forked_copy_of_a_pool_with_a_loop_of_its_own(
+    loop: str, child: str, said: list[str], place: Place, run_script: RunScript
+) -> None:
+    source = f"import asyncio, {loop}\nasyncio.new_event_loop = {loop}.new_event_loop\n"
+    script = run_script(source + SYNC_HOST.format(child=child))
+    assert script.expect_success() == [*said, "closed"]
+    assert "never closed" not in script.stderr
+    place.expect_nothing_left()

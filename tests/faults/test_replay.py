@@ -137,7 +137,7 @@ async def test_a_source_begins_again_and_what_it_has_made_before_is_dropped(plac
 async def test_in_small_channels_with_few_slots(place: Place) -> None:
     expected = await run(CHAINS["diamond"](), 100, {}, restart=RestartPolicy.never())
     kills = {10: "a", 40: "bc", 70: "d", 90: "abcd"}
-    small = ChannelConfig(queue_frames=4, window_bytes=20_000, slot_bytes=64)
+    small = ChannelConfig(queue_frames=8, window_bytes=20_000, slot_bytes=64)
     assert await run(CHAINS["diamond"](), 100, kills, channel=small) == expected
 
 

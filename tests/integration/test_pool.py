@@ -69,18 +69,16 @@ async def test_a_cancelled_call_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.parametrize("place", ["multiprocess", "inline"])
-async def test_when_a_call_fails_the_others_end_too(place: str) -> None:
-    """With their result or with the same error, wherever they were: in flight, or waiting for room."""
+async def test_when_a_call_fails_the_others_go_on(place: str) -> None:
+    """Wherever they were: in flight, or waiting for room."""
     node = FailAt(30, ValueError("thirty"))
     async with WorkerPool([Add(0), node, Add(0)], places=["multiprocess", place, "multiprocess"], config=TIGHT) as pool:
         results = await asyncio.gather(*(pool.process(value) for value in range(64)), return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        assert {type(error) for error in errors} == {NodeProcessError}
-        assert "thirty" in str(errors[0])
-        assert all(result == i for i, result in enumerate(results) if not isinstance(result, BaseException))
-        assert isinstance(results[30], NodeProcessError)
-        with pytest.raises(NodeProcessError):
-            await pool.process(0)
+        error = results.pop(30)
+        assert isinstance(error, NodeProcessError)
+        assert "thirty" in str(error)
+        assert results == [i for i in range(64) if i != 30]
+        assert await pool.process(0) == 0
 
 
 def plain(count: int) -> Iterator[int]:
@@ -189,7 +187,7 @@ async def test_the_error_of_a_node_ends_its_stream_after_the_outputs_before_it()
         with pytest.raises(NodeProcessError, match="seven") as caught:  # noqa: PT012 - outputs first, then the error
             while True:
                 seen.append(await anext(outputs))
-        assert seen == list(range(len(seen)))
+        assert seen == list(range(7))
         assert caught.value.frame == 7
         assert isinstance(caught.value.__cause__, ValueError)
 

@@ -92,6 +92,15 @@ async def pools(frames: list[Picture]) -> None:
             pass
 
 
+def pools_without_asyncio(frames: list[Picture]) -> None:
+    with WorkerPool([Brighten()]) as pool:
+        assert_type(pool, WorkerPool)
+        pool.run(frames[0])
+        for _ in pool.map(frames, copy=True):
+            pass
+        assert_type(pool.call(serialize_node_async, Brighten()), bytes)
+
+
 async def serialization(node: Node) -> None:
     data = serialize_node_for_ipc(node)
     assert_type(data, bytes)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
-from remotemedia.config import ChannelConfig
+from remotemedia.config import ChannelConfig, OnError
 from remotemedia.core.node import Node
 from remotemedia.ipc.channel import LAST, MARK, Frame, Stamp
 from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell, new_doorbell_fd
@@ -17,6 +17,8 @@ from remotemedia.ipc.local_channel import LocalSender
 from remotemedia.workers.board import BOARD_WORDS, Board
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.stage import Inbox, Stage, Stopped
+
+Sessions: TypeAlias = Sequence[tuple[int, str]]
 
 
 class Ground:
@@ -47,19 +49,31 @@ class Ground:
 class RunningStage:
     """A stage with its inputs and its output in the hands of a test."""
 
-    def __init__(self, ground: Ground, node: Node, inputs: int, **settings: int) -> None:
+    def __init__(
+        self, ground: Ground, node: Node, inputs: int, on_error: OnError, sessions: Sessions, **settings: int
+    ) -> None:
         self.ground = ground
+        self.frame_errors: list[tuple[OnError, int, BaseException]] = []
         self.inputs = [ground.channel(**settings) for _ in range(inputs)]
         self.output = ground.channel(**settings)
         self.inbox = Inbox([sender.receivers[0] for sender in self.inputs])
-        self.stage = Stage(node, self.inbox, self.output, ground.bell, ground.board)
+        self.stage = Stage(
+            node,
+            self.inbox,
+            self.output,
+            ground.bell,
+            ground.board,
+            on_error=on_error,
+            sessions=sessions,
+            on_frame_error=lambda *what: self.frame_errors.append(what),
+        )
         self.task = asyncio.ensure_future(self.stage.run())
 
-    async def send(self, value: Any, number: int, flags: int = LAST, *, to: int = 0) -> None:
+    async def send(self, value: Any, number: int, flags: int = LAST, *, to: int = 0, session: int = 0) -> None:
         sender = self.inputs[to]
         parcel = sender.pack(value)
         await self.ground.bell.until(lambda: sender.has_credit(parcel.nbytes) or None, CREDIT)
-        sender.send(parcel, Stamp(number, flags=flags))
+        sender.send(parcel, Stamp(number, flags=flags, session=session))
 
     async def next(self) -> Frame:
         return await self.ground.bell.until(self.output.receivers[0].receive, DATA)
@@ -75,10 +89,12 @@ class RunningStage:
 
 
 @asynccontextmanager
-async def running(node: Node, inputs: int = 1, **settings: int) -> AsyncIterator[RunningStage]:
+async def running(
+    node: Node, inputs: int = 1, *, on_error: OnError = "raise", sessions: Sessions = (), **settings: int
+) -> AsyncIterator[RunningStage]:
     """A stage that runs, and is stopped at the end as a worker is."""
     ground = Ground()
-    stage = RunningStage(ground, node, inputs, **settings)
+    stage = RunningStage(ground, node, inputs, on_error, sessions, **settings)
     await asyncio.sleep(0)
     try:
         yield stage

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from remotemedia.core.exceptions import PipelineError, PoolClosed
+from remotemedia.core.exceptions import ConfigurationError, PipelineError, PoolClosed
 from remotemedia.core.frames import VideoFrame
-from remotemedia.ipc.channel import MARK
-from remotemedia.workers import exchange as exchange_module
+from remotemedia.ipc.channel import FAILED, MARK, OPEN, Frame
+from remotemedia.workers import feed as feed_module
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import _MOST_PACKED, Exchange, owned
+from remotemedia.workers.feed import MOST_UNREAD
+from remotemedia.workers.sessions import Session
 from remotemedia.workers.stage import Inbox
 from tests.unit.local_stage import Ground
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    """Let the loop run until it holds; the test's deadline ends what never does."""
+    while not condition():  # noqa: ASYNC110 - it is true of things that tell nobody
+        await asyncio.sleep(0)
+
+
+class RefusedError(Exception):
+    """What the echo says of a frame that failed: its content."""
 
 
 @asynccontextmanager
@@ -31,7 +44,7 @@ async def echo(frames: int = 4) -> AsyncIterator[Exchange]:
     ground = Ground(on_ring)
     feed = ground.channel(queue_frames=frames)
     window = Window(most_frames=frames, most_bytes=1 << 30, always=1)
-    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window)
+    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window, RefusedError)
     yield exchange
     ground.close()
 
@@ -84,7 +97,7 @@ async def test_inputs_that_wait_hold_few_slots() -> None:
 
 async def test_a_stream_goes_on_after_looking_after_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when what it found there were no outputs but only marks."""
-    monkeypatch.setattr(exchange_module, "_TOP_UP_S", -1.0)
+    monkeypatch.setattr(feed_module, "_TOP_UP_S", -1.0)
     async with echo() as exchange:
         assert await everything(exchange.stream([MARK] * 5 + [1] + [MARK] * 5)) == [(5, 1)]
 
@@ -138,6 +151,299 @@ async def test_own_sources_run_once_at_a_time() -> None:
             await anext(exchange.stream(None, own_sources=True))
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
+
+
+# -- errors of single frames -------------------------------------------------------------------------------------------
+
+
+def failing(exchange: Exchange, *refused: Any) -> None:
+    """From now on what comes back for these values tells of a failure."""
+    take = exchange._collect.take
+
+    def take_failed() -> Frame | None:
+        frame = take()
+        if frame is not None and frame.value in refused:
+            frame.flags |= FAILED
+        return frame
+
+    exchange._collect.take = take_failed  # type: ignore[method-assign]
+
+
+async def test_a_failed_frame_is_the_error_of_its_call_alone() -> None:
+    async with echo() as exchange:
+        failing(exchange, 3)
+        results = await asyncio.gather(*(exchange.process(n) for n in range(6)), return_exceptions=True)
+        error = results.pop(3)
+        assert isinstance(error, RefusedError)
+        assert error.args == (3,)
+        assert results == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_stream_raises_at_the_place_of_the_failed_frame(asynchronous: bool) -> None:
+    async def items() -> AsyncIterator[int]:
+        for value in range(50):
+            yield value
+
+    async with echo() as exchange:
+        failing(exchange, 3)
+        seen = []
+        async with aclosing(exchange.stream(items() if asynchronous else range(50))) as outputs:
+            with pytest.raises(RefusedError):  # noqa: PT012 - outputs first, then the error
+                while True:
+                    seen.append((await anext(outputs)).value)
+        assert seen == [0, 1, 2]
+        assert await everything(exchange.stream("ab")) == [(0, "a"), (1, "b")]
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_gives_its_own_outputs_in_order() -> None:
+    async with echo(2) as exchange, Session(exchange, "s", 8) as one, Session(exchange, "t", 8) as two:
+        for value in range(5):
+            await one.send(value)
+            await two.send(-value)
+            assert await exchange.process("x") == "x"
+        assert [await one.receive() for _ in range(5)] == [0, 1, 2, 3, 4]
+        await two.finish()
+        assert [output async for output in two] == [0, -1, -2, -3, -4]
+        with pytest.raises(StopAsyncIteration):
+            await two.receive()
+        with pytest.raises(PipelineError, match="finished"):
+            await two.send(1)
+        await one.send("more")
+        assert await one.receive() == "more"
+
+
+async def test_send_waits_for_what_is_unread() -> None:
+    async with echo(4) as exchange, Session(exchange, "slow", 3) as slow:
+        for value in range(3):
+            await slow.send(value)
+        sending = asyncio.ensure_future(slow.send(3))
+        # Its outputs have come out, so others have all the room there is.
+        assert await asyncio.gather(*(exchange.process(n) for n in range(20))) == list(range(20))
+        assert not sending.done()
+        assert await slow.receive() == 0
+        await sending
+        assert [await slow.receive() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_inputs_without_outputs_make_room_as_well() -> None:
+    async with echo(4) as exchange, Session(exchange, "s", 2) as session:
+        for value in (MARK, MARK, 1, MARK, MARK, MARK):
+            await session.send(value)
+        assert await session.receive() == 1
+        for _ in range(5):
+            await session.send(MARK)
+        await session.finish()
+        with pytest.raises(StopAsyncIteration):
+            await session.receive()
+
+
+async def test_a_failed_frame_is_raised_once_and_the_session_goes_on() -> None:
+    async with echo() as exchange, Session(exchange, "s", 8) as session:
+        failing(exchange, 1)
+        for value in range(3):
+            await session.send(value)
+        assert await session.receive() == 0
+        with pytest.raises(RefusedError):
+            await session.receive()
+        assert await session.receive() == 2
+
+
+class Held:
+    """Frames come out one by one, when the test lets them."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self._take, self._let = exchange, exchange._collect.take, 0
+        exchange._collect.take = self.take  # type: ignore[method-assign]
+        self.values: list[Any] = []
+
+    def take(self) -> Frame | None:
+        if not self._let or (frame := self._take()) is None:
+            return None
+        self._let -= 1
+        if frame.value is not MARK and not frame.flags & OPEN:
+            self.values.append(frame.value)
+        return frame
+
+    async def let(self, count: int = 1) -> None:
+        """Let so many out, and let everybody react to each."""
+        for _ in range(count):
+            self._let += 1
+            self._exchange.on_ring()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+
+async def test_sessions_take_turns_at_the_entrance() -> None:
+    """However many inputs one has ready, the others' come in between."""
+
+    async def use(session: Session, count: int) -> None:
+        for _ in range(count):
+            await session.send(session.name)
+
+    async with (
+        echo(2) as exchange,
+        Session(exchange, "a", 100) as a,
+        Session(exchange, "b", 100) as b,
+        Session(exchange, "c", 100) as c,
+    ):
+        held = Held(exchange)
+        tasks = [asyncio.ensure_future(use(session, 20)) for session in (a, b, c)]
+        await held.let(63)
+        await asyncio.gather(*tasks)
+        assert "".join(held.values) == "aa" + "abc" * 18 + "bcbc"
+
+
+async def test_streams_and_calls_get_their_turn_among_sessions() -> None:
+    async with echo(2) as exchange:
+        held = Held(exchange)
+        done = False
+
+        async def insist(name: str) -> None:
+            async with Session(exchange, name, 4) as session:
+                while not done:
+                    await session.send(name)
+                    await session.receive()
+
+        busy = [asyncio.ensure_future(insist(f"s{n}")) for n in range(8)]
+        await held.let(30)
+        stream = asyncio.ensure_future(everything(exchange.stream(range(20))))
+        calls = [asyncio.ensure_future(exchange.process("call")) for _ in range(20)]
+        await held.let(9 * 21 + 40)
+        assert stream.done()
+        assert stream.result() == [(n, n) for n in range(20)]
+        assert [call.result() for call in calls] == ["call"] * 20
+        done = True
+        await held.let(40)
+        await asyncio.gather(*busy)
+
+
+async def test_what_a_slow_stream_leaves_unread_is_bounded() -> None:
+    """Also while others have the outputs taken all the time, and whatever kind of source it has."""
+
+    async def endless() -> AsyncIterator[int]:
+        value = 0
+        while True:
+            yield value
+            value += 1
+
+    async with echo(4) as exchange, Session(exchange, "s", 4) as session:
+        streams = [exchange.stream(endless()), exchange.stream(iter(int, 1))]
+        for stream in streams:
+            assert (await anext(stream)).value == 0
+        for _ in range(300):
+            await session.send("x")
+            assert await session.receive() == "x"
+            for stream in streams[1:]:
+                await anext(stream)
+        for each in exchange._streams:
+            assert len(each.results) <= MOST_UNREAD + 4
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_the_name_of_an_open_session_is_taken() -> None:
+    async with echo(1) as exchange:
+        async with Session(exchange, "s", 4) as session:
+            with pytest.raises(ConfigurationError, match="'s' is open already"):
+                async with Session(exchange, "s", 4):
+                    pass
+            await session.send("unread")
+        async with Session(exchange, "s", 4) as again:  # waits for the end of the first one
+            await again.send("mine")
+            assert await again.receive() == "mine"
+        with pytest.raises(PipelineError, match="closed"):
+            await session.send(1)
+        with pytest.raises(PipelineError, match="closed"):
+            await session.receive()
+
+
+@pytest.mark.parametrize("way", ["left", "cancelled", "forgotten"])
+async def test_a_session_that_is_given_up_disturbs_nobody_and_ends(way: str) -> None:
+    async with echo(2) as exchange:
+
+        async def abandon() -> None:
+            session = Session(exchange, "gone", 4)
+            await session.__aenter__()
+            for value in range(4):
+                await session.send(value)
+            if way == "left":
+                await session.__aexit__(None, None, None)
+            elif way == "cancelled":
+                async with Session(exchange, "gone too", 4) as inner:
+                    await session.__aexit__(None, None, None)
+                    await inner.receive()
+
+        task = asyncio.ensure_future(abandon())
+        if way == "cancelled":
+            await wait_for(lambda: len(exchange.sessions._by_name) == 1 and "gone too" in exchange.sessions._by_name)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        gc.collect()
+        await wait_for(lambda: not exchange.sessions.under_way)
+        assert exchange.sessions._names == {}
+        assert await asyncio.gather(*(exchange.process(n) for n in range(10))) == list(range(10))
+
+
+async def test_the_end_of_the_pool_reaches_sessions_after_what_they_have() -> None:
+    async with echo() as exchange, Session(exchange, "s", 2) as session, Session(exchange, "t", 2) as other:
+        await session.send(1)
+        await session.send(2)
+        waiting = [asyncio.ensure_future(session.send(3)), asyncio.ensure_future(other.receive())]
+        await exchange.process(0)  # by now the outputs of the session are there
+        exchange.fail(PoolClosed("over"))
+        for task in waiting:
+            with pytest.raises(PoolClosed, match="over"):
+                await task
+        assert [await session.receive(), await session.receive()] == [1, 2]
+        with pytest.raises(PoolClosed, match="over"):
+            await session.receive()
+
+
+# -- draining ----------------------------------------------------------------------------------------------------------
+
+
+async def test_draining_lets_out_what_was_accepted_and_nothing_else_in() -> None:
+    async with echo(2) as exchange, Session(exchange, "s", 8) as session:
+        for value in range(5):
+            await session.send(value)
+        waiting_for_ever = asyncio.Event()
+
+        async def items() -> AsyncIterator[int]:
+            yield 1
+            await waiting_for_ever.wait()
+
+        streams = [exchange.stream(items()), exchange.stream(iter(int, 1))]
+        assert [(await anext(stream)).value for stream in streams] == [1, 0]
+        calls = [asyncio.ensure_future(exchange.process(n)) for n in range(10)]
+        await asyncio.sleep(0)
+        await asyncio.gather(exchange.drain(), exchange.drain())
+        assert not exchange._owners
+        assert await asyncio.gather(*calls) == list(range(10))
+        for refused in (exchange.process(1), session.send(1), anext(exchange.stream([1]))):
+            with pytest.raises(PoolClosed, match="drained"):
+                await refused
+        exchange.fail(PoolClosed("closed"))
+        assert [await session.receive() for _ in range(5)] == [0, 1, 2, 3, 4]
+        assert await everything(streams[0]) == []
+        assert {output.value async for output in streams[1]} <= {0}
+
+
+async def test_a_drain_that_the_failure_of_the_pool_overtakes() -> None:
+    async with echo() as exchange:
+        exchange._collect.take = lambda: None  # type: ignore[method-assign]  # nothing ever comes back
+        call = asyncio.ensure_future(exchange.process(1))
+        await asyncio.sleep(0)
+        drain = asyncio.ensure_future(exchange.drain())
+        await asyncio.sleep(0)
+        exchange.fail(PoolClosed("broken"))
+        for task in (drain, call):
+            with pytest.raises(PoolClosed, match="broken"):
+                await task
 
 
 def test_owned_copies_views_wherever_they_are() -> None:

@@ -20,6 +20,12 @@ def main() -> int:
     """Read the boot data, then start for real."""
     boot = marshal.loads(inherited(int(sys.argv[1])))  # noqa: S302 - our own, sealed
     sys.path[:] = boot["sys_path"]
+    if "orders_fd" in boot:
+        from remotemedia.workers.child.spare import orders
+
+        boot = orders(boot)
+        if boot is None:
+            return 0
 
     from remotemedia.workers.child.own_limits import apply
 

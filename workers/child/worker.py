@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remotemedia._version import __version__
+from remotemedia.config import OnError
 from remotemedia.core.calling import maybe_await, needs_event_loop
 from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
 from remotemedia.core.node import Node
@@ -22,6 +23,8 @@ from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.messages import (
     PROTOCOL_VERSION,
+    Answer,
+    Custom,
     Failed,
     FailedPhase,
     FromCoordinator,
@@ -29,6 +32,7 @@ from remotemedia.ipc.messages import (
     Hello,
     Loaded,
     Ready,
+    Skipped,
     Stop,
     Welcome,
 )
@@ -84,6 +88,7 @@ class Worker:
         self._cleaned_up = threading.Event()
         self._failed = False
         self._failpoints = failpoints_of(spec.node, spec.worker_id, spec.generation)
+        self._stage: Stage | None = None
         self._client = ControlClient(
             spec.socket_path,
             self._on_message,
@@ -120,8 +125,23 @@ class Worker:
     def _on_message(self, message: FromCoordinator | ProtocolError) -> None:
         if isinstance(message, Welcome):
             self._welcomed.set()
+        elif isinstance(message, Custom):
+            self._on_control(message)
         elif isinstance(message, (Stop, ProtocolError)):
             self._request_stop()
+
+    def _on_control(self, message: Custom) -> None:
+        def answer(error: BaseException | None) -> None:
+            told = None if error is None else RemoteTraceback.of(error).as_mapping()
+            self._client.post(Answer(number=message.number, error=told))
+
+        if self._stage is not None:  # it is there before the coordinator hears that this worker is ready
+            self._stage.post_control(message.payload, answer)
+
+    def _on_frame_error(self, done: OnError, number: int, error: BaseException) -> None:
+        if done == "skip":
+            remote = RemoteTraceback.of(error)
+            self._client.post(Skipped(frame=number, text=f"{type(error).__name__}: {remote.text}"))
 
     def _on_parent_death(self) -> None:
         self._request_stop()
@@ -197,6 +217,7 @@ class Worker:
     async def _work(self, node: Node) -> None:
         try:
             stage, snapshot = self._connect(node)
+            self._stage = stage
         except BaseException as error:  # noqa: BLE001 - reported to the coordinator
             self._fail("channel", error)
             return
@@ -249,8 +270,19 @@ class Worker:
                 every = max(1, min(rhythm.every_frames, room))
                 snapshots = Snapshots(node, store, every_frames=every, every_s=rhythm.every_s)
             last = max(((p.sent_number, p.sent_index) for p in positions if p), default=(-1, 0))
-            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots)
-        stage = Stage(node, inbox, sender, self._bell, self._board, resumption, worker_id=spec.worker_id)
+            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots, positions)
+        stage = Stage(
+            node,
+            inbox,
+            sender,
+            self._bell,
+            self._board,
+            resumption,
+            worker_id=spec.worker_id,
+            on_error=spec.on_error,
+            sessions=spec.sessions,
+            on_frame_error=self._on_frame_error,
+        )
         return stage, snapshot
 
     def _fail(self, phase: FailedPhase, error: BaseException, number: int | None = None) -> None:

@@ -1,0 +1,78 @@
+"""The line of those who wait for room at the entrance of a pool: first come, first served.
+
+Only the first in line looks for room, so that one that is freed wakes one of them and not all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+
+class Waiting(Protocol):
+    """Somebody in line."""
+
+    def wake(self) -> None:
+        """It is the first now, or there may be room for it."""
+        ...
+
+
+class Turn:
+    """The place of a task in the line."""
+
+    __slots__ = ("_woken",)
+
+    def __init__(self) -> None:
+        self._woken: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def woken(self) -> None:
+        """Returns at the next `wake`."""
+        self._woken = asyncio.get_running_loop().create_future()
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+
+
+class Line:
+    """Who waits, in order of arrival. Empty: false."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def lets(self, who: Waiting) -> bool:
+        """Whether nobody is before `who`."""
+        return not self._waiting or self._waiting[0] is who
+
+    def join(self, who: Waiting) -> None:
+        """Queue up, unless it stands in the line already."""
+        if who not in self._waiting:
+            self._waiting.append(who)
+
+    def leave(self, who: Waiting) -> None:
+        """Step out, served or not; who comes first then is woken."""
+        waiting = self._waiting
+        if who not in waiting:
+            return
+        was_first = waiting[0] is who
+        waiting.remove(who)
+        if was_first:
+            self.wake_first()
+
+    def wake_first(self) -> None:
+        """There may be room."""
+        if self._waiting:
+            self._waiting[0].wake()
+
+    def wake_all(self) -> None:
+        """There will never be room again."""
+        for each in list(self._waiting):
+            each.wake()

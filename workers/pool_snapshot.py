@@ -1,0 +1,128 @@
+"""A pool as it is now, read from shared memory and /proc: costs the workers nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from remotemedia.core import stats
+from remotemedia.workers.board import Board
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SHORTEST_S = 0.2
+"""Rates are taken over at least so much time where there is as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSnapshot:
+    """One stage as it is now. `pid` and `pss_bytes` are None and `state` is "inline" for a node that runs in the
+    coordinator.
+
+    `fps` (calls per second) and `cpu_percent` (100: one processor) are means since the snapshot before, or the start.
+    `queue`: inputs that its predecessors have passed on and it has not taken yet. `drops`: inputs without output
+    because of `on_error="skip"`. `pss_bytes`: memory, what is shared with others counted in proportion.
+    """
+
+    node: str
+    worker_id: int
+    pid: int | None
+    state: str
+    generation: int
+    restarts: int
+    frames: int
+    fps: float
+    p50_us: float
+    p99_us: float
+    queue: int
+    errors: int
+    drops: int
+    bytes_in: int
+    bytes_out: int
+    copies: int
+    cpu_percent: float
+    pss_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSnapshot:
+    """The pool as it is now. `sessions`: how many are under way."""
+
+    workers: tuple[WorkerSnapshot, ...]
+    sessions: int = 0
+
+
+class _Reading(NamedTuple):
+    time_s: float
+    frames: int
+    pid: int | None
+    cpu_s: float
+
+
+class Meter:
+    """Makes the snapshots of one worker; remembers the last reading, for rates."""
+
+    def __init__(self, worker_id: int, node: str, board: Board) -> None:
+        self._worker_id, self._node, self._board = worker_id, node, board
+        self._since = _Reading(monotonic(), 0, None, 0.0)
+
+    @property
+    def passed_on(self) -> int:
+        """Number of what the stage has sent last, plus one."""
+        return int(self._board.stats.values[stats.PASSED_ON])
+
+    def snapshot(
+        self, *, pid: int | None, state: str, generation: int, given: int, pss: bool = True
+    ) -> WorkerSnapshot:
+        """`given`: number of the last input that its predecessors have passed on, plus one."""
+        values, facts = self._board.stats.values, self._board.stats.as_dict(self._node)
+        now = _Reading(monotonic(), facts["calls"], pid, _cpu_seconds(pid))
+        before = self._since
+        seconds = now.time_s - before.time_s
+        cpu_before = before.cpu_s if before.pid == pid else 0.0
+        if seconds >= _SHORTEST_S or before.pid != pid:
+            self._since = now
+        return WorkerSnapshot(
+            node=self._node,
+            worker_id=self._worker_id,
+            pid=pid,
+            state=state,
+            generation=generation,
+            restarts=facts["restarts"],
+            frames=now.frames,
+            fps=(now.frames - before.frames) / seconds if seconds else 0.0,
+            p50_us=facts["p50_us"],
+            p99_us=facts["p99_us"],
+            queue=max(0, given - int(values[stats.TAKEN])),
+            errors=facts["errors"],
+            drops=int(values[stats.SKIPPED]),
+            bytes_in=facts["bytes_in"],
+            bytes_out=facts["bytes_out"],
+            copies=facts["copies"],
+            cpu_percent=100 * (now.cpu_s - cpu_before) / seconds if seconds else 0.0,
+            pss_bytes=_pss_bytes(pid) if pss else None,
+        )
+
+
+def _cpu_seconds(pid: int | None) -> float:
+    """Processor time of a process so far; 0 if it is not there."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid is not None else []
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
+
+
+def _pss_bytes(pid: int | None) -> int | None:
+    """Proportional set size of a process; None if it is not there."""
+    if pid is None:
+        return None
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
