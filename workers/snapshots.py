@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,35 +85,57 @@ class SnapshotStore:
         return Snapshot(positions, data[at:])
 
 
+_MOST_WAITING = 4
+
+
+class _Taken(NamedTuple):
+    """A snapshot that does not count yet."""
+
+    finished: int
+    """How many inputs it has seen."""
+    sent: int
+    """Sequence number of the last output that was sent before it was taken."""
+    positions: tuple[Position | None, ...]
+    state: bytes
+
+
 class Snapshots:
-    """When the state of one running node is taken, and up to which input it counts."""
+    """When the state of one running node is taken, and up to which input it counts.
+
+    Several may wait for their outputs to be acknowledged. What waits is held here, not written: the newest one that
+    counts is written then.
+    """
 
     def __init__(self, node: Node, store: SnapshotStore, *, every_frames: int, every_s: float) -> None:
         self._node, self._store = node, store
         self._every_frames, self._every_ns = every_frames, int(every_s * 1e9)
         self.covered = 0
         """How many inputs the snapshot that counts has seen, of those that this process was given."""
-        self._taken: tuple[int, int] | None = None  # (inputs seen, sequence number of the last output) of the next one
+        self._waiting: deque[_Taken] = deque()
         self._taken_ns = time.monotonic_ns()
 
     def is_due(self, finished: int, *, in_demand: bool) -> bool:
         """Whether to take one now. `in_demand`: a sender waits for what only a snapshot can give back."""
-        if self._taken is not None or finished == self.covered:
+        waiting = self._waiting
+        seen = waiting[-1].finished if waiting else self.covered
+        if finished == seen or len(waiting) >= _MOST_WAITING:
             return False
-        if in_demand or finished - self.covered >= self._every_frames:
+        if (in_demand and not waiting) or finished - seen >= self._every_frames:
             return True
         return time.monotonic_ns() - self._taken_ns >= self._every_ns
 
     async def take(self, finished: int, sent: int, positions: Sequence[Position | None]) -> None:
         """Ask the node for its state. Raises what it raises."""
         state = await maybe_await(self._node.snapshot_state())
-        self._store.write(positions, b"" if state is None else state)
-        self._taken = finished, sent
+        self._waiting.append(_Taken(finished, sent, tuple(positions), b"" if state is None else bytes(state)))
         self._taken_ns = time.monotonic_ns()
 
     def settle(self, acknowledged: int) -> None:
         """Outputs up to this sequence number have been acknowledged."""
-        if self._taken is not None and self._taken[1] <= acknowledged:
+        newest = None
+        while self._waiting and self._waiting[0].sent <= acknowledged:
+            newest = self._waiting.popleft()
+        if newest is not None:
+            self._store.write(newest.positions, newest.state)
             self._store.commit()
-            self.covered = self._taken[0]
-            self._taken = None
+            self.covered = newest.finished

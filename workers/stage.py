@@ -140,9 +140,7 @@ class Stage:
             if frame.session != stamp.session:
                 self._enter(frame.session)
             if value is MARK or flags > LAST or (given_up and number in given_up):
-                await self._on_mark(frame)
-                if finished(frame):
-                    await self._settle()
+                await self._set_aside(frame)
                 del frame, value
                 continue
             words[FRAME] = number + 1
@@ -228,6 +226,12 @@ class Stage:
         nothing = RemoteTraceback(type_name="", text="").as_mapping()
         news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
         await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)
+
+    async def _set_aside(self, frame: Frame) -> None:
+        """All that is to be done about a frame that the node does not get."""
+        await self._on_mark(frame)
+        if self._acknowledging is not None and self._acknowledging.finished(frame):
+            await self._settle()
 
     async def _on_mark(self, frame: Frame) -> None:
         """A frame that carries nothing for the node, or that is kept from it."""
