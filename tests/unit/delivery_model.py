@@ -20,11 +20,11 @@ from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.ipc.channel import END, LAST, MARK, START, Stamp
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, Doorbell, OwnDoorbell
-from remotemedia.ipc.lane import WHICH
+from remotemedia.ipc.lane import _POSITIONS, WHICH
 from remotemedia.ipc.messages import Failed
 from remotemedia.ipc.shm_receiver import ShmReceiver
 from remotemedia.ipc.shm_sender import ShmSender
-from remotemedia.workers.board import BOARD_WORDS, Board
+from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BootSpec
 from remotemedia.workers.child.worker import Worker
 from remotemedia.workers.delivery import Window
@@ -45,7 +45,6 @@ from tests.unit.model_machine import (
 )
 
 _POSITION_WORDS = 8
-_PLAIN = frozenset({_POSITION_WORDS, BOARD_WORDS})
 _MOST_STEPS = 200_000
 
 # -- nodes: all deterministic for their input and, where they have one, their state ------------------------------------
@@ -210,6 +209,9 @@ class Pool:
         config = ChannelConfig(queue_frames=setup.tickets, slot_bytes=64, max_frame_bytes=4096)
         self._plan = make_plan(graph, ("multiprocess",) * len(graph.nodes), config, retain=True)
         self._config = PoolConfig(snapshot_frames=setup.snapshot_frames, snapshot_s=1e6)
+        lanes = {lane for route in self._plan.routes.values() if route.shared for lane in route.shared.lanes}
+        self._plain = frozenset({lane + at for lane in lanes for at in _POSITIONS} | set(self._plan.boards))
+        self._hard = frozenset(lanes | {words for words in self._plan.snapshots if words is not None})
         self.machine = Machine(choose)
         self.result = Result()
         self._installed = installed(self.machine)
@@ -281,7 +283,7 @@ class Pool:
     # -- workers -------------------------------------------------------------------------------------------------------
 
     def _view(self, process: Process) -> Any:
-        return LedgerView(process, self._fabric.ledger._words, _PLAIN)
+        return LedgerView(process, self._fabric.ledger._words, self._plain, self._hard)
 
     def _spawn(self, index: int) -> Process:
         return Process(self.machine, f"stage {index}", lambda process: self._work(self.seats[index], process))

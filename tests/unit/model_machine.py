@@ -182,15 +182,33 @@ class Words:
             self._raw[index] = value
 
 
-class LedgerView:
-    """The ledger as one process sees it. Regions of `plain` sizes are not watched: what lies there has one reader."""
+class HardWords(Words):
+    """The same, for words that no destructor touches: a process that was killed goes no further than to here."""
 
-    def __init__(self, process: Process, words: memoryview, plain: frozenset[int]) -> None:
-        self._process, self._words, self._plain = process, words, plain
+    __slots__ = ()
+
+    def __getitem__(self, index: int) -> int:
+        self._process.hard_point()
+        return self._raw[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._process.hard_point()
+        self._raw[index] = value
+
+
+class LedgerView:
+    """The ledger as one process sees it. Regions at the offsets `plain` are not watched: nobody reads them while they are
+    written. Those at `hard` are not touched when a frame dies.
+    """
+
+    def __init__(self, process: Process, words: memoryview, plain: frozenset[int], hard: frozenset[int]) -> None:
+        self._process, self._words, self._plain, self._hard = process, words, plain, hard
 
     def region(self, offset: int, words: int) -> Any:
         raw = self._words[offset : offset + words]
-        return raw if words in self._plain else Words(self._process, raw)
+        if offset in self._plain:
+            return raw
+        return (HardWords if offset in self._hard else Words)(self._process, raw)
 
 
 class Waiter:
