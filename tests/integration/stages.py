@@ -296,7 +296,7 @@ class Tally(Node):
 
     def on_control(self, message: Any) -> None:
         if message == "fail":
-            raise ValueError("cannot be tuned to that")
+            raise ValueError("cannot be tuned to that", *["x" * 10_000] * 200)
         self.tuned = message
 
 

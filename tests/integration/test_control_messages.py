@@ -38,7 +38,8 @@ async def test_they_reach_the_node_between_frames(kind: type[Tally], place: str,
 
         with pytest.raises(NodeError, match=r"'tally'.*cannot be tuned to that") as caught:
             await pool.send_control("tally", "fail")
-        assert isinstance(caught.value.__cause__, ValueError)
+        assert "ValueError" in str(caught.value)  # the exception itself is too large for a message
+        assert len(str(caught.value)) < 100_000
         assert (await pool.process(0))[2] == 19
 
         with pytest.raises(TypeError, match="cannot carry a value of type"):

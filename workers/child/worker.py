@@ -132,7 +132,7 @@ class Worker:
 
     def _on_control(self, message: Custom) -> None:
         def answer(error: BaseException | None) -> None:
-            told = None if error is None else RemoteTraceback.of(error).as_mapping()
+            told = None if error is None else Failed.of("process", error).error  # certain to fit into a message
             self._client.post(Answer(number=message.number, error=told))
 
         if self._stage is not None:  # it is there before the coordinator hears that this worker is ready
