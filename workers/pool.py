@@ -29,7 +29,7 @@ from remotemedia.core.exceptions import (
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
-from remotemedia.events import Closed, Event
+from remotemedia.events import Closed, Event, MemoryWarning, Stalled
 from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped
 from remotemedia.workers import sweep
 from remotemedia.workers.blocking import Blocking
@@ -268,7 +268,13 @@ class WorkerPool(Blocking):
         return self._parts is not None and self._parts.control.send(worker_id, message)
 
     def _on_notice(self, notice: Notice) -> None:
-        """The rounds have found something worth an event; it is logged already."""
+        """The rounds have found something: what is worth an event becomes one."""
+        if notice.worker is None:
+            return
+        if notice.kind == "stalled":
+            self._events.emit(Stalled.of(notice.worker, notice.text, silent_s=notice.figures["silent_s"]))
+        elif notice.kind == "memory_high":
+            self._events.emit(MemoryWarning.of(notice.worker, notice.text, **notice.figures))
 
     def _on_limit(self, worker_id: int, reason: str) -> None:
         """A worker has reached one of its limits: it is replaced between two frames."""
@@ -331,19 +337,38 @@ class WorkerPool(Blocking):
         """Have `sink` called in the loop's thread with each event; what it raises is logged."""
         self._events.add_sink(sink)
 
+    async def restart_worker(self, node: str) -> None:
+        """Start the worker of a node afresh: it finishes the frame that it is at, and its next generation goes on with
+        the one after. Returns when that is ready. Does not count against the restart policy.
+
+        Raises ConfigurationError for an unknown node, and for one whose worker cannot be replaced: it stays in this
+        process, iterates over its inputs itself, or the policy is `RestartPolicy.never()`.
+        """
+        index = self._index_of(node)
+        self._working_exchange()
+        assert self._parts is not None
+        slot = self._parts.slots.get(index)
+        if slot is None or not self._plan.is_replaceable(index):
+            raise ConfigurationError(f"the node {node!r} has no worker that can be replaced")
+        slot.begin_replacing("asked for")
+        await slot.replaced()
+
+    def _index_of(self, node: str) -> int:
+        ids = self._plan.graph.ids
+        if node not in ids:
+            close = difflib.get_close_matches(str(node), ids)
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; there are {', '.join(ids)}"
+            raise ConfigurationError(f"there is no node {node!r} in this pool{hint}")
+        return ids.index(node)
+
     async def send_control(self, node: str, message: Any) -> None:
         """Hand plain data to `on_control` of a node, between two of its frames; returns when that has returned.
 
         A worker that dies before it answers gets the message again when it is back. Raises NodeError with what
         `on_control` raised, ConfigurationError for an unknown node, TypeError for what is not plain data.
         """
-        ids = self._plan.graph.ids
-        if node not in ids:
-            close = difflib.get_close_matches(str(node), ids)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; there are {', '.join(ids)}"
-            raise ConfigurationError(f"there is no node {node!r} in this pool{hint}")
+        index = self._index_of(node)
         self._working_exchange()
-        index = ids.index(node)
         await self._desk.ask(index, message, self._inline.get(index))
 
     async def drain(self) -> None:

@@ -24,6 +24,7 @@ from remotemedia.core.exceptions import (
     WorkerStartError,
     WorkerUnresponsive,
 )
+from remotemedia.core.stats import RESTARTS
 from remotemedia.events import Restarted
 from remotemedia.ipc.messages import FromWorker
 from remotemedia.workers.boot import sealed_fd
@@ -184,8 +185,10 @@ class Slot:
                     await asyncio.wait_for(self._stop_asked.wait(), delay)
             if self._stop_asked.is_set():
                 return
-            self._parts.fabric.boards[self.worker_id].reset()
+            board = self._parts.fabric.boards[self.worker_id]
+            board.reset()
             self.restarts += 1
+            board.stats.values[RESTARTS] = self.restarts
             self._current = self._supervisor()
             self._current.spawn(self._parts.take_spare(self.worker_id))
             self._parts.events.emit(Restarted.of(self.identity))

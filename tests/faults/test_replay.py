@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -10,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_tools import Place, soon
+from fault_tools import Place, collect, soon
 
 from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy
-from remotemedia.core.exceptions import RestartLimitExceeded, WorkerDied
+from remotemedia.core.exceptions import ConfigurationError, RestartLimitExceeded, WorkerDied
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.workers.pool import WorkerPool
@@ -144,8 +145,6 @@ async def test_in_small_channels_with_few_slots(place: Place) -> None:
 async def test_calls_under_way_get_their_results(place: Place) -> None:
     async with WorkerPool([Scale("a"), Measure("b")], config=PoolConfig(restart=ALWAYS)) as pool:
         for _ in range(3):
-            import asyncio
-
             calls = [asyncio.ensure_future(pool.process(np.full(4, number))) for number in range(20)]
             for worker in pool.snapshot().workers:
                 os.kill(worker.pid or 0, signal.SIGKILL)
@@ -167,6 +166,45 @@ async def test_a_node_knows_how_often_it_was_restarted(place: Place) -> None:
             (worker,) = pool.snapshot().workers
             assert worker.generation == count
             os.kill(worker.pid or 0, signal.SIGKILL)
+
+
+async def test_a_worker_may_be_started_afresh_between_two_frames(place: Place) -> None:
+    async with WorkerPool(CHAINS["state"](), config=PoolConfig(restart=RestartPolicy(max_restarts=1))) as pool:
+        outputs = []
+        async for output in pool.stream(frames(100)):
+            outputs.append(output)
+            if len(outputs) in (20, 50, 80):
+                await pool.restart_worker("b")
+        assert [worker.restarts for worker in pool.snapshot().workers] == [0, 3, 0]
+        with pytest.raises(ConfigurationError, match="no node 'x'"):
+            await pool.restart_worker("x")
+    assert outputs == await run(CHAINS["state"](), 100, {}, restart=RestartPolicy.never())
+
+
+class Deadly(Node):
+    """Kills its worker when it gets a 7."""
+
+    def process(self, data: Any) -> Any:
+        if data == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return data
+
+
+async def test_a_frame_that_kills_its_worker_is_given_up_and_the_rest_flows_on(place: Place) -> None:
+    policy = RestartPolicy(max_restarts=20, backoff_s=(0.001, 0.002), max_attempts=2)
+    async with WorkerPool([Deadly("a"), Deadly("b")], config=PoolConfig(restart=policy)) as pool:
+        calls = [asyncio.ensure_future(pool.process(number)) for number in range(20)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [number for number, result in enumerate(results) if result != number] == [7]
+        error = results[7]
+        assert isinstance(error, WorkerDied)
+        assert (error.node, error.frame, error.signal) == ("a", 7, "SIGKILL")
+        assert pool.snapshot().workers[0].generation == 2
+        outputs: list[Any] = []
+        with pytest.raises(WorkerDied):
+            await collect(pool.stream(iter([1, 2, 7, 3])), outputs)
+        assert outputs == [1, 2]
+        assert await pool.process(8) == 8
 
 
 async def test_too_many_restarts_end_the_pool(place: Place) -> None:

@@ -197,8 +197,8 @@ class HardWords(Words):
 
 
 class LedgerView:
-    """The ledger as one process sees it. Regions at the offsets `plain` are not watched: nobody reads them while they are
-    written. Those at `hard` are not touched when a frame dies.
+    """The ledger as one process sees it. Regions at the offsets `plain` are not watched: nobody reads them while they
+    are written. Those at `hard` are not touched when a frame dies.
     """
 
     def __init__(self, process: Process, words: memoryview, plain: frozenset[int], hard: frozenset[int]) -> None:
