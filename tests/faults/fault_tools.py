@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import remotemedia
+from remotemedia.config import PoolConfig, RestartPolicy
 from remotemedia.core.exceptions import WorkerError
 from remotemedia.core.node import Node
 
 T = TypeVar("T")
+
+NO_RESTART = PoolConfig(restart=RestartPolicy.never())
+"""The first death is an error."""
 
 DEADLINE_S = 30.0
 """After which a wait is a hang. Never reached by a test that passes."""

@@ -45,7 +45,7 @@ async def works():
         assert [output async for output in pool.stream(range(50))] == list(range(50))
 
 async def dies():
-    async with WorkerPool([Pass(), Faulty(kill, at=3)]) as pool:
+    async with WorkerPool([Pass(), Faulty(kill, at=3)], config=NO_RESTART) as pool:
         try:
             [output async for output in pool.stream(range(50))]
         except WorkerDied as error:

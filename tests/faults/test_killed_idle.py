@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from fault_nodes import AsyncPass, Pass
-from fault_tools import Place, check_fields, soon, until
+from fault_tools import NO_RESTART, Place, check_fields, soon, until
 
 from remotemedia.core.exceptions import PoolClosed, WorkerDied
 from remotemedia.core.node import Node
@@ -30,7 +30,7 @@ async def until_broken(pool: WorkerPool) -> WorkerDied:
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
 async def test_every_caller_gets_the_death_of_an_idle_worker(victim: int, place: Place, loop_kind: str) -> None:
-    async with WorkerPool([Pass(name="a"), AsyncPass(name="b"), Pass(name="c")]) as pool:
+    async with WorkerPool([Pass(name="a"), AsyncPass(name="b"), Pass(name="c")], config=NO_RESTART) as pool:
         assert await pool.process(1) == 1
         worker = pool.snapshot().workers[victim]
         assert worker.pid is not None
@@ -50,7 +50,7 @@ async def test_every_caller_gets_the_death_of_an_idle_worker(victim: int, place:
 
 
 async def test_an_idle_worker_was_working_on_no_frame(place: Place) -> None:
-    async with WorkerPool([Pass(name="only")]) as pool:
+    async with WorkerPool([Pass(name="only")], config=NO_RESTART) as pool:
         assert await pool.process(1) == 1
         stream = pool.stream(waits_for_ever())
         waiting = asyncio.ensure_future(anext(stream))
@@ -76,7 +76,7 @@ async def waits_for_ever():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN + 1])
 async def test_the_signal_is_named(number: int, place: Place) -> None:
-    async with WorkerPool([Pass(name="only")]) as pool:
+    async with WorkerPool([Pass(name="only")], config=NO_RESTART) as pool:
         os.kill(pool.snapshot().workers[0].pid or 0, number)
         error = await until_broken(pool)
         name = signal.Signals(number).name if number < signal.SIGRTMIN else "SIGRTMIN+1"
@@ -86,7 +86,7 @@ async def test_the_signal_is_named(number: int, place: Place) -> None:
 
 async def test_all_workers_killed_at_once(place: Place) -> None:
     nodes: list[Node] = [Pass(name=f"n{i}") for i in range(4)]
-    async with WorkerPool(nodes) as pool:
+    async with WorkerPool(nodes, config=NO_RESTART) as pool:
         pids = [worker.pid or 0 for worker in pool.snapshot().workers]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ async def test_all_workers_killed_at_once(place: Place) -> None:
 
 
 async def test_a_stopped_process_that_is_killed(place: Place) -> None:
-    async with WorkerPool([Pass(name="only")]) as pool:
+    async with WorkerPool([Pass(name="only")], config=NO_RESTART) as pool:
         pid = pool.snapshot().workers[0].pid or 0
         os.kill(pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)

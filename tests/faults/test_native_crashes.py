@@ -15,14 +15,14 @@ from fault_nodes import (
     null_pointer,
     segv,
 )
-from fault_tools import Place, chain, check_fields
+from fault_tools import NO_RESTART, Place, chain, check_fields
 
 from remotemedia.core.exceptions import WorkerDied
 from remotemedia.workers.pool import WorkerPool
 
 
 async def death(action: Action) -> WorkerDied:
-    async with WorkerPool(chain(Faulty(action, at=2), 1)) as pool:
+    async with WorkerPool(chain(Faulty(action, at=2), 1), config=NO_RESTART) as pool:
         pids = [worker.pid or 0 for worker in pool.snapshot().workers]
         with pytest.raises(WorkerDied) as caught:
             [output async for output in pool.stream(range(10))]

@@ -27,7 +27,7 @@ from fault_nodes import (
     kill,
     value_error,
 )
-from fault_tools import Place, chain, is_running, soon, until
+from fault_tools import NO_RESTART, Place, chain, is_running, soon, until
 
 from remotemedia.config import PoolConfig, Timeouts
 from remotemedia.core.exceptions import RemoteMediaError
@@ -142,7 +142,7 @@ async def test_helpers_of_a_worker_go_with_it(place: Place) -> None:
 
 
 async def test_helpers_of_a_killed_worker_go_with_it(place: Place) -> None:
-    async with WorkerPool([WithHelper()]) as pool:
+    async with WorkerPool([WithHelper()], config=NO_RESTART) as pool:
         helper = await pool.process(0)
         os.kill(pool.snapshot().workers[0].pid or 0, signal.SIGKILL)
         until(lambda: not is_running(pool.snapshot().workers[0].pid or 0), "the worker to be gone")

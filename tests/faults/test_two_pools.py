@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from fault_nodes import Faulty, Pass, hang_for_ever, value_error
-from fault_tools import Place
+from fault_tools import NO_RESTART, Place
 
 from remotemedia.config import PoolConfig, Timeouts
 from remotemedia.core.exceptions import NodeInitializeError, WorkerDied
@@ -17,7 +17,7 @@ from remotemedia.workers.pool import WorkerPool
 
 async def test_a_killed_worker_of_one_leaves_the_other_alone(place: Place, loop_kind: str) -> None:
     async with WorkerPool([Pass(), Pass()]) as healthy:
-        async with WorkerPool([Pass(), Pass()]) as broken:  # the same names on purpose
+        async with WorkerPool([Pass(), Pass()], config=NO_RESTART) as broken:  # the same names on purpose
             assert len(place.pool_ids()) == 2
             streaming = asyncio.ensure_future(everything(healthy))
             os.kill(broken.snapshot().workers[1].pid or 0, signal.SIGKILL)
