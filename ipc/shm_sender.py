@@ -402,4 +402,6 @@ class ShmSender:
             bell.ring_for(DATA | REPETITION)
 
     def close(self) -> None:
-        """Nothing to do: the port lives in the participant, and leaves with it once everything is released."""
+        """Let go of what is kept. The port lives in the participant, and leaves with it once everything is released."""
+        self._in_flight.clear()
+        self._replay = self._retained = None

@@ -36,6 +36,7 @@ signal.signal(signal.SIGCHLD, reap)
 HOST = """
 import asyncio, os, signal
 from fault_nodes import *
+from fault_tools import NO_RESTART
 from remotemedia.config import PoolConfig, Timeouts
 from remotemedia.core.exceptions import WorkerDied, WorkerStartTimeout, NodeProcessError
 from remotemedia.workers.pool import WorkerPool
