@@ -10,7 +10,7 @@ from remotemedia.testing.soak import Soak, cycle, tolerances
 INLINE, WITH_WORKER = 160, 40
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_two_hundred_pools_leave_nothing() -> None:
     warm_up, inline, remote = Soak(), Soak(), Soak()
     await cycle(3, workers=1, soak=warm_up)
