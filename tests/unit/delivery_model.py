@@ -156,7 +156,7 @@ SETUPS = {
     "diamond": Setup((Affine, Odd, Holding, Affine), _DIAMOND, (5, 1), tickets=3),
     "deep diamond": Setup((Split, Split, Holding, Total), _DIAMOND, (5,), tickets=7),
     "skip": Setup((Affine, Holding, Affine), ((0, 1), (0, 2), (1, 2)), (6,), tickets=3),
-    "late state": Setup((Affine, Holding, Odd, Total), _DIAMOND, (4, 3), snapshot_frames=2),
+    "late state": Setup((Affine, Holding, Odd, Total), _DIAMOND, (4, 3), snapshot_frames=1),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
     ),
