@@ -38,7 +38,7 @@ def needs_event_loop(node: Node) -> bool:
     """Whether the node has coroutines or async generators, so that it must run inside asyncio."""
     if call_style(node) not in (CallStyle.PLAIN, CallStyle.GENERATOR):
         return True
-    methods = (node.initialize, node.cleanup, node.flush)
+    methods = (node.initialize, node.cleanup, node.flush, node.snapshot_state, node.restore_state)
     return any(inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m) for m in methods)
 
 
