@@ -170,6 +170,8 @@ class Stage:
             self.inbox.shed()
             if acknowledging is not None and acknowledging.is_in_demand:
                 await self._serve_demand(acknowledging)
+                if (frame := take()) is not None:
+                    return frame
             if not self.sender.attend():
                 bell.park(CREDIT)
                 self.sender.attend()
@@ -187,7 +189,7 @@ class Stage:
         """A sender of ours waits for acknowledgements: ask for those that ours depend on, and be woken by them."""
         if acknowledging.snapshots is not None:
             await self._take_snapshot(in_demand=True)
-        self.bell.park(ACKNOWLEDGEMENT)
+        self.bell.park(DATA | ACKNOWLEDGEMENT)  # DATA again: a ring while the node was asked for its state is gone
         self.sender.demand()
         acknowledging.settle()
 
