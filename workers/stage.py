@@ -31,6 +31,11 @@ _PUBLISH_EVERY = 64
 _BREATHE_NS = 1_000_000
 _SESSION_BITS = 0xFFFF_FFFF
 
+_AFTER_ALL = 1 << 31
+"""Index of the news that a frame was given up: behind whatever was made of it before, which its receivers may have had
+and would take anything in front of for a repetition.
+"""
+
 NODE_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a node may raise to fail; anything else (KeyboardInterrupt, a cancellation) is meant for its process."""
 
@@ -202,12 +207,14 @@ class Stage:
 
     async def _give_up(self, frame: Frame) -> None:
         """Instead of what would be made of a frame that has killed its worker too often: the news of that, once."""
-        number = frame.number
+        number, stamp = frame.number, self._stamp
         last = frame.flags & LAST
-        if number == self._stamp.number and self._stamp.flags & FAILED:
+        told = stamp.number == number and stamp.index >= _AFTER_ALL
+        if told:
             if last:
                 await self._send_mark(number, LAST)
             return
+        stamp.number, stamp.index = number, _AFTER_ALL - 1
         nothing = RemoteTraceback(type_name="", text="").as_mapping()
         news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
         await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)
