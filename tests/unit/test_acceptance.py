@@ -18,7 +18,7 @@ def take(acceptance: Acceptance, number: int, key: tuple[int, int]) -> Verdict:
     """As a receiver does."""
     verdict = Verdict.NEXT if acceptance.is_next(number) else acceptance.judge(number, key)
     if verdict is Verdict.NEXT:
-        acceptance.accept(number, key)
+        acceptance.accept(number, key, is_complete=False)
     return verdict
 
 
@@ -110,3 +110,13 @@ def test_remade_frames_are_acknowledged_as_those_that_they_stand_for(
     for count in after:
         told = acceptance.acknowledge(sequence(0, count), (count, 0))
         assert told == (sequence(1, min(count, made)) if made else sequence(0, count))
+
+
+def test_nothing_comes_behind_the_end_of_a_number() -> None:
+    acceptance = Acceptance(0, None, is_successor=False)
+    acceptance.accept(1, (0, 0), is_complete=True)
+    assert acceptance.judge(sequence(1, 1), (0, 9)) is Verdict.REMADE
+    assert acceptance.acknowledge(1, (0, 0)) == sequence(1, 1)
+    assert acceptance.judge(sequence(1, 2), (1, 0)) is Verdict.NEXT
+    successor = Acceptance(sequence(1, 1), (0, 0), is_successor=True, is_complete=True)
+    assert successor.judge(sequence(2, 1), (0, 9)) is Verdict.REMADE
