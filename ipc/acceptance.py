@@ -29,12 +29,23 @@ class Acceptance:
     """What one receiver has had so far, and what of that it has finished with."""
 
     __slots__ = (
-        "_checks_keys", "_finished", "_key", "_may_miss", "_remade", "acknowledged", "generation", "sequence"
-    )  # fmt: skip
+        "_checks_keys",
+        "_finished",
+        "_is_complete",
+        "_key",
+        "_may_miss",
+        "_remade",
+        "acknowledged",
+        "generation",
+        "sequence",
+    )
 
-    def __init__(self, acknowledged: int, key: tuple[int, int] | None, *, is_successor: bool) -> None:
-        """`acknowledged`: sequence number up to which a predecessor has finished, `key`: of the last frame of these.
-        `is_successor`: frames may come that are ahead of those that the sender is still to send again.
+    def __init__(
+        self, acknowledged: int, key: tuple[int, int] | None, *, is_successor: bool, is_complete: bool = False
+    ) -> None:
+        """`acknowledged`: sequence number up to which a predecessor has finished, `key`: of the last frame of these,
+        `is_complete`: whether that was the last of its number. `is_successor`: frames may come that are ahead of those
+        that the sender is still to send again.
         """
         self.sequence = self.acknowledged = acknowledged
         """The newest sequence number seen, and the one up to which the sender may be told that all is finished with."""
@@ -43,15 +54,17 @@ class Acceptance:
         self._key = self._finished = key or (-1, -1)  # of the frame that was taken last, and finished with last
         self._remade: deque[tuple[tuple[int, int], int]] = deque()  # keys and sequence numbers, in order
         self._checks_keys = self._may_miss = is_successor
+        self._is_complete = is_complete
 
     def is_next(self, sequence: int) -> bool:
         """Whether a frame is certainly the next one, by its sequence number alone."""
         return sequence == self.sequence + 1 and not self._checks_keys
 
-    def accept(self, sequence: int, key: tuple[int, int]) -> None:
-        """The next frame is taken."""
+    def accept(self, sequence: int, key: tuple[int, int], *, is_complete: bool) -> None:
+        """The next frame is taken. `is_complete`: it is the last of its number."""
         self.sequence = sequence
         self._key = key
+        self._is_complete = is_complete
 
     def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
         """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed."""
@@ -69,8 +82,9 @@ class Acceptance:
             self._remade.clear()
         self._may_miss = False
         self.sequence = sequence
-        if key <= self._key:
-            self._keep(sequence, key)
+        # Also what comes behind the end of a number: the frame was given up after it had once been finished.
+        if key <= self._key or (self._is_complete and key[0] == self._key[0]):
+            self._keep(sequence, min(key, self._key))
             return Verdict.REMADE
         self._checks_keys = False
         return Verdict.NEXT

@@ -7,20 +7,32 @@ from collections.abc import Iterable
 
 from remotemedia.config import ChannelConfig
 
+_HEADERS_BYTES = 256
 _PORTS_BYTES = 64 * 1024
 """iceoryx2's own segments of one channel with a receiver or two: measured 30 to 50 KiB."""
 
-SLOTS_BESIDE_TICKETS = 10
-"""Slots of a sender beyond `queue_frames`: seven open arrays, one being packed, two on their way back."""
+MAX_LOANS = 8
+"""Slots that a sender may hold unsent at once: a node's `self.empty()` arrays and the frame being packed."""
+SPARE_SLOTS = 2
+"""Per receiving port: slots whose credit is back already but whose memory is still on its way."""
 
-_LOANS, _SPARE = 8, 2
-"""Slots of a sender beyond tickets: loans, and for each receiver those that are on their way back."""
+
+def slots_of_sender(config: ChannelConfig, receivers: int, *, retain: bool) -> int:
+    """How many slots each segment of a sender has: for each ticket, and, where it may have to send again, for the
+    copies: each receiver may have all that was sent again for its own sake still in its queue, while the others drop
+    theirs.
+    """
+    frames = config.queue_frames * (1 + receivers * retain)
+    return frames + MAX_LOANS + SPARE_SLOTS * (receivers + retain)
 
 
-def least_bytes(config: ChannelConfig, channels: int) -> int:
-    """What `channels` channels take as soon as they exist and carry frames that fit into their slots' first page."""
-    slots = config.queue_frames + SLOTS_BESIDE_TICKETS
-    return channels * (_PORTS_BYTES + slots * mmap.PAGESIZE)
+def least_bytes(config: ChannelConfig, receivers: Iterable[int], *, retain: bool) -> int:
+    """What channels take as soon as they exist and carry frames that fit into their slots' first page, which is backed
+    by memory from the start. `receivers`: of each channel.
+    """
+    slots = [slots_of_sender(config, count, retain=retain) for count in receivers]
+    slot_bytes = min(mmap.PAGESIZE, config.slot_bytes + _HEADERS_BYTES)
+    return sum(_PORTS_BYTES + count * slot_bytes for count in slots)
 
 
 def most_bytes(config: ChannelConfig, receivers: Iterable[int], max_frame_bytes: int, *, retain: bool) -> int:
@@ -36,7 +48,7 @@ def most_bytes(config: ChannelConfig, receivers: Iterable[int], max_frame_bytes:
     older = 0 if largest <= start else 1 << (largest - 1).bit_length()
     total = 0
     for count in receivers:
-        slots = config.queue_frames * (1 + retain) + _LOANS + _SPARE * (count + retain)
+        slots = slots_of_sender(config, count, retain=retain)
         total += (1 + retain) * (_PORTS_BYTES * (1 + retain) + slots * (largest + older))
     return total
 

@@ -18,12 +18,11 @@ from typing import Any
 import iceoryx2 as iox
 
 from remotemedia.core.exceptions import ChannelError
+from remotemedia.ipc.budget import MAX_LOANS, SPARE_SLOTS
 from remotemedia.ipc.wire import Block, UserHeader
 
 iox.set_log_level(iox.LogLevel.Fatal)  # what goes wrong here is reported by our errors, once
 
-_MAX_LOANS = 8
-"""Slots that a sender may hold unsent at once: a node's `self.empty()` arrays and the frame being packed."""
 _FDS_OF_A_PORT = 8
 _FAILURES = (
     iox.NodeCreationFailure,
@@ -34,8 +33,6 @@ _FAILURES = (
 )
 _LONGEST_NAME = 200
 """iceoryx2 takes names of 255 bytes, without control characters. What tells channels apart stands in front."""
-_SPARE_SLOTS = 2
-"""Per receiver: slots whose credit is back already but whose memory is still on its way."""
 
 
 @contextmanager
@@ -107,7 +104,7 @@ class Participant:
                 service = (
                     builder.enable_safe_overflow(False)
                     .subscriber_max_buffer_size(queue_room)
-                    .subscriber_max_borrowed_samples(queue_frames + _SPARE_SLOTS)
+                    .subscriber_max_borrowed_samples(queue_frames + SPARE_SLOTS)
                     .history_size(0)
                     .max_publishers(1)
                     .max_subscribers(subscribers)
@@ -123,7 +120,7 @@ class Participant:
             port = (
                 service.publisher_builder()
                 .initial_max_slice_len(slot_blocks)
-                .max_loaned_samples(_MAX_LOANS)
+                .max_loaned_samples(MAX_LOANS)
                 .override_sample_preallocation(slots)
                 .allocation_strategy(iox.AllocationStrategy.PowerOfTwo)
                 .backpressure_strategy(iox.BackpressureStrategy.DiscardData)
@@ -145,12 +142,7 @@ class Participant:
         self._node = None
 
 
-def slots_of_sender(frames: int, subscribers: int) -> int:
-    """How many slots each segment of a sender has that may have `frames` frames in flight."""
-    return frames + _MAX_LOANS + _SPARE_SLOTS * subscribers
-
-
-max_open_slots = _MAX_LOANS - 1
+max_open_slots = MAX_LOANS - 1
 """Arrays from `empty()` that may be in a node's hands at once; one loan is kept for packing."""
 
 LoanError = iox.LoanError

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from remotemedia.config import ChannelConfig
+from remotemedia.ipc.budget import slots_of_sender
 from remotemedia.ipc.lane import Lane, lane_words
 from remotemedia.ipc.ledger import Ledger, LedgerLayout
-from remotemedia.ipc.participant import Participant, slots_of_sender
+from remotemedia.ipc.participant import Participant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,8 @@ class ChannelSpec:
 
     @property
     def slots(self) -> int:
-        """Slots of a sender: for each ticket, and, where it may have to send again, for the copies: each receiver may
-        have all that was sent again for its own sake still in its queue, while the others drop theirs.
-        """
-        return slots_of_sender(self.config.queue_frames * (1 + self.receivers * self.retain), self.subscribers)
+        """Slots of each segment of the sender."""
+        return slots_of_sender(self.config, self.receivers, retain=self.retain)
 
     def lane(self, index: int, ledger: Ledger) -> Lane:
         """One receiver's lane."""

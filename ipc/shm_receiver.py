@@ -10,7 +10,7 @@ import numpy.typing as npt
 from remotemedia.core.exceptions import ChannelError
 from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
-from remotemedia.ipc.channel import MARK, Frame
+from remotemedia.ipc.channel import LAST, MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
 from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, DUPLICATES, GENERATION, REPEATED, Position
 from remotemedia.ipc.ledger import WORD, Ledger
@@ -73,7 +73,12 @@ class ShmReceiver:
         self._sender_bell = sender_bell
         words, position = self._lane.words, position or self._lane.position
         key = (position.number, position.part) if position else None
-        self._acceptance = Acceptance(words[ACKNOWLEDGED], key, is_successor=generation > 0)
+        self._acceptance = Acceptance(
+            words[ACKNOWLEDGED],
+            key,
+            is_successor=generation > 0,
+            is_complete=position is not None and bool(position.flags & LAST),
+        )
         self._tickets = self._lane.tickets(self._acceptance.generation)
         self._no_tickets = memoryview(bytearray(WORD * spec.config.queue_frames)).cast("Q")
         words[DUPLICATES] = 0
@@ -104,7 +109,7 @@ class ShmReceiver:
             lease.tickets = self._tickets
             if acceptance.is_next(sequence) or not self._drop(lease, number, index):
                 break
-        acceptance.accept(sequence, (number, index))
+        acceptance.accept(sequence, (number, index), is_complete=bool(flags & LAST))
         layout = read_layout(data)
         nbytes = layout.nbytes
         copy = self._holds_too_much(nbytes) and layout.kind != BARE

@@ -244,7 +244,9 @@ class Exchange:
 
     def on_ring(self) -> None:
         """The doorbell rang: take what is wanted, and stay listening."""
-        self._feed.attend()
+        if not self._feed.attend():  # no room for all that is to be sent again: go on when there is
+            self._bell.park(CREDIT)
+            self._feed.attend()
         self._take_wanted()
         if self._wanted():
             self.listen()

@@ -114,10 +114,10 @@ class Fabric:
         from remotemedia.ipc.participant import Participant
         from remotemedia.ipc.shm_memory import free_shared_memory
 
-        shared = sum(route.shared is not None for route in self._plan.routes.values())
-        need, free = least_bytes(self._config, shared), free_shared_memory()
+        receivers = [route.shared.receivers for route in self._plan.routes.values() if route.shared is not None]
+        need, free = least_bytes(self._config, receivers, retain=self._plan.retain), free_shared_memory()
         if need > free:
-            raise SharedMemoryExhausted(f"{shared} channels of the pool", need, free)
+            raise SharedMemoryExhausted(f"{len(receivers)} channels of the pool", need, free)
         self._participant = Participant(shm_prefix, iox_root)
         self._participant.keep_private()
         for route in self._plan.routes.values():

@@ -33,6 +33,11 @@ _PUBLISH_EVERY = 64
 _BREATHE_NS = 1_000_000
 _SESSION_BITS = 0xFFFF_FFFF
 
+_AFTER_ALL = 1 << 31
+"""Index of the news that a frame was given up: behind whatever was made of it before, which its receivers may have had
+and would take anything in front of for a repetition.
+"""
+
 NODE_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a node may raise to fail; anything else (KeyboardInterrupt, a cancellation) is meant for its process."""
 
@@ -186,6 +191,8 @@ class Stage:
             self.inbox.shed()
             if acknowledging is not None and acknowledging.is_in_demand:
                 await self._serve_demand(acknowledging)
+                if (frame := take()) is not None:
+                    return frame
             if not self.sender.attend():
                 bell.park(CREDIT)
                 self.sender.attend()
@@ -204,7 +211,7 @@ class Stage:
         """A sender of ours waits for acknowledgements: ask for those that ours depend on, and be woken by them."""
         if acknowledging.snapshots is not None:
             await self._take_snapshot(in_demand=True)
-        self.bell.park(ACKNOWLEDGEMENT)
+        self.bell.park(DATA | ACKNOWLEDGEMENT)  # DATA again: a ring while the node was asked for its state is gone
         self.sender.demand()
         acknowledging.settle()
 
@@ -217,12 +224,14 @@ class Stage:
 
     async def _give_up(self, frame: Frame) -> None:
         """Instead of what would be made of a frame that has killed its worker too often: the news of that, once."""
-        number = frame.number
+        number, stamp = frame.number, self._stamp
         last = frame.flags & LAST
-        if number == self._stamp.number and self._stamp.flags & FAILED:
+        told = stamp.number == number and stamp.index >= _AFTER_ALL
+        if told:
             if last:
                 await self._send_mark(number, LAST)
             return
+        stamp.number, stamp.index = number, _AFTER_ALL - 1
         nothing = RemoteTraceback(type_name="", text="").as_mapping()
         news = Failed(phase="died", error=nothing, frame=number, worker_id=self.worker_id)
         await self._send_when_possible(self.sender.pack(encode(news)), number, FAILED | last)

@@ -38,7 +38,9 @@ def needs_event_loop(node: Node) -> bool:
     """Whether the node has coroutines or async generators, so that it must run inside asyncio."""
     if call_style(node) not in (CallStyle.PLAIN, CallStyle.GENERATOR):
         return True
-    methods = (node.initialize, node.cleanup, node.flush, node.on_control)
+    methods = (
+        node.initialize, node.cleanup, node.flush, node.on_control, node.snapshot_state, node.restore_state
+    )  # fmt: skip
     return any(inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m) for m in methods)
 
 

@@ -115,7 +115,7 @@ async def pools(_connect: Connector) -> None:
         with pytest.raises(NodeProcessError, match="/dev/shm"):
             await pool.process(free_bytes() + 1)
     started = []
-    for free in (0, 4096, 20_000, 60_000, 100_000, 200_000, 400_000, 1_000_000):
+    for free in (0, 4096, 20_000, 60_000, 100_000, 200_000, 400_000, 1_000_000, 2_000_000, 4_000_000):
         with only_free(free):
             try:
                 async with WorkerPool([Enlarge()]) as pool:

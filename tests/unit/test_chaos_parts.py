@@ -240,7 +240,7 @@ def test_gauges_notice_what_is_taken(tmp_path: Path) -> None:
 def test_the_most_that_channels_take() -> None:
     config = ChannelConfig(queue_frames=4, slot_bytes=65536)
     small = most_bytes(config, [1], 1000, retain=False)
-    assert small > least_bytes(config, 1)
+    assert small > least_bytes(config, [1], retain=False)
     assert most_bytes(config, [1, 1], 1000, retain=False) == 2 * small
     assert most_bytes(config, [1], 1 << 20, retain=False) > 14 * (1 << 20)  # 4 + 8 + 2 slots, each with such a frame
     assert most_bytes(config, [1], 1 << 20, retain=True) > 2 * most_bytes(config, [1], 1 << 20, retain=False)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remotemedia.ipc.channel import END, LAST
+from remotemedia.ipc.lane import Position
 from remotemedia.workers.delivery import Merge, Window
 
 
@@ -19,6 +20,7 @@ class Sent:
     number: int
     index: int
     flags: int
+    session: int = 0
 
 
 @st.composite
@@ -89,3 +91,54 @@ def test_a_window_is_bounded_by_frames_and_bytes() -> None:
     window.leave(25)
     assert window.has_room(25)
     assert not window.has_room(26)
+
+
+@st.composite
+def runs(draw: st.DrawFn, *, own_sources: bool) -> list[list[Sent]]:
+    """For each input, the frames of several streams one after the other. All inputs get every number and end with the same
+    one, or, of sources of their own, each ends anywhere; `session` is the number that the stream began with.
+    """
+    count = draw(st.integers(2, 4))
+    found: list[list[Sent]] = [[] for _ in range(count)]
+    start = 0
+    for _ in range(draw(st.integers(1, 3))):
+        length = draw(st.integers(0, 3))
+        ends = [start + (draw(st.integers(0, 3)) if own_sources else length) for _ in range(count)]
+        for each, end in enumerate(ends):
+            for number in range(start, end + 1):
+                last = LAST | END if number == end else LAST
+                frames = draw(st.integers(1, 3))
+                session = start if own_sources else 0
+                found[each] += [Sent(each, number, i, last if i == frames - 1 else 0, session) for i in range(frames)]
+        start = max(ends) + 1
+    return found
+
+
+def check_resumed(sent: list[list[Sent]], crash: int, *, own_sources: bool) -> None:
+    """A merge that is resumed after `crash` frames goes on as the one that never stopped."""
+    merge = Merge(len(sent))
+    queues = [list(frames) for frames in sent]
+    last: list[Position | None] = [None] * len(sent)
+    total = sum(map(len, sent))
+    for _ in range(min(crash, total)):
+        turn = merge.turn
+        frame = queues[turn].pop(0)
+        merge.took(frame.number, frame.flags)
+        last[turn] = Position(1, frame.number, frame.index, frame.flags, frame.session, 0, 0)
+    resumed = Merge.resumed(last, own_sources=own_sources)
+    while any(queues):
+        assert resumed.turn == merge.turn
+        assert resumed.later() == merge.later()
+        frame = queues[merge.turn].pop(0)
+        assert resumed.took(frame.number, frame.flags) == merge.took(frame.number, frame.flags)
+    assert resumed.turn == merge.turn == 0
+
+
+@given(sent=runs(own_sources=False), crash=st.integers(0, 60))
+def test_a_merge_goes_on_where_it_was(sent: list[list[Sent]], crash: int) -> None:
+    check_resumed(sent, crash, own_sources=False)
+
+
+@given(sent=runs(own_sources=True), crash=st.integers(0, 60))
+def test_a_merge_of_sources_goes_on_where_it_was(sent: list[list[Sent]], crash: int) -> None:
+    check_resumed(sent, crash, own_sources=True)

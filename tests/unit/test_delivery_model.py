@@ -1,0 +1,278 @@
+"""Exactly once, in order, in bounded memory and without a standstill: the whole pool of tests.unit.delivery_model under
+schedules that stop and kill its workers anywhere, and the proof that breaking the protocol breaks a schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from remotemedia.ipc import shm_receiver
+from remotemedia.ipc.acceptance import Acceptance
+from remotemedia.ipc.channel import FAILED, LAST
+from remotemedia.ipc.doorbell import Doorbell
+from remotemedia.ipc.lane import Lane, Position
+from remotemedia.ipc.shm_sender import ShmSender
+from remotemedia.workers.delivery import Merge, Unacknowledged
+from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.snapshots import Snapshots
+from tests.unit.delivery_model import (
+    SETUPS,
+    Pool,
+    Setup,
+    Split,
+    finish,
+    judged,
+    killed_at,
+    random_schedule,
+    undisturbed,
+)
+from tests.unit.model_machine import Violation
+
+
+def test_an_undisturbed_pool_gives_what_its_nodes_make() -> None:
+    def chain(value: int) -> list[int]:
+        return [((value * 3 + 1) * 3 + 1) * 3 + 1]
+
+    numbers = [(0, 1, chain(1)), (1, 1, chain(2)), (2, 1, chain(3)), (3, 1, chain(4)), (4, 1, chain(5)), (5, 3, None)]
+    numbers += [(6, 1, chain(6)), (7, 1, chain(7)), (8, 3, None)]
+    frames = undisturbed(SETUPS["chain"]).frames
+    assert [(number, flags, data) for number, _, flags, data in frames] == numbers
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_random_schedules(name: str) -> None:
+    setup = SETUPS[name]
+    expected = undisturbed(setup)
+    for seed in range(30):
+        random_schedule(setup, expected, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SETUPS)
+def test_many_random_schedules(name: str) -> None:
+    setup = SETUPS[name]
+    expected = undisturbed(setup)
+    for seed in range(1000, 3000):
+        random_schedule(setup, expected, seed, most_kills=6)
+
+
+def _steps(**how: Any) -> int:
+    setup = SETUPS["two"]
+    return killed_at(setup, undisturbed(setup), [], **how)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_kill_at_every_step(victim: int, late: bool) -> None:
+    setup = SETUPS["two"]
+    expected = undisturbed(setup)
+    for step in range(_steps(late=late)):
+        killed_at(setup, expected, [(step, victim)], late=late)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_kill_while_all_go_step_by_step(victim: int) -> None:
+    setup = SETUPS["two"]
+    expected = undisturbed(setup)
+    for step in range(victim, _steps(burst=1, late=False), 3):
+        killed_at(setup, expected, [(step, victim)], burst=1, late=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("victims", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_two_kills_at_every_two_steps(victims: tuple[int, int]) -> None:
+    setup = SETUPS["two"]
+    expected = undisturbed(setup)
+    for first in range(_steps(late=False)):
+        steps = killed_at(setup, expected, [(first, victims[0])], late=False)
+        for second in range(first, steps):
+            kills = [(first, victims[0]), (second, victims[1])]
+            killed_at(setup, expected, kills, late=False)
+
+
+def test_a_frame_that_is_given_up_completes_whatever_was_made_of_it_before() -> None:
+    setup = Setup((Split,), (), (4,), given_up=1)
+    expected = undisturbed(setup)
+    others = [frame for frame in expected.frames if frame[0] != 1]
+    seen = set()
+    for step in range(200):
+        with judged(setup, None, lambda n: n - 1, f"{step=}") as pool:
+            while not pool.is_done and pool.machine.steps < step:
+                pool.advance(pool.can_run()[0], 1)
+            if pool.is_done:
+                break
+            pool.kill(pool.seats)
+        assert [frame for frame in pool.result.frames if frame[0] != 1] == others
+        flags = [flags for number, _, flags, _ in pool.result.frames if number == 1]
+        assert [bool(each & LAST) for each in flags] == [False] * (len(flags) - 1) + [True]
+        seen.add((len(flags), bool(flags[-1] & FAILED)))
+    assert {(1, True), (2, True)} < seen
+
+
+class Schedules(RuleBasedStateMachine):
+    """The same, with hypothesis looking for the schedule."""
+
+    @initialize(name=st.sampled_from(sorted(SETUPS)), choices=st.randoms(use_true_random=False))
+    def start(self, name: str, choices: Any) -> None:
+        self.expected = undisturbed(SETUPS[name])
+        self.pool = Pool(SETUPS[name], choices.randrange)
+
+    @rule(which=st.integers(0, 5), steps=st.sampled_from([1, 2, 3, 5, 8, 20, 100]))
+    def advance(self, which: int, steps: int) -> None:
+        able = self.pool.can_run()
+        if able:
+            self.pool.advance(able[which % len(able)], steps)
+
+    @rule(which=st.sets(st.integers(0, 4), min_size=1, max_size=3))
+    def kill(self, which: set[int]) -> None:
+        self.pool.kill([seat for seat in self.pool.alive if seat.index in which])
+
+    @rule(which=st.integers(0, 4))
+    def restart(self, which: int) -> None:
+        dead = self.pool.dead
+        if dead:
+            self.pool.restart(dead[which % len(dead)])
+
+    def teardown(self) -> None:
+        pool = getattr(self, "pool", None)
+        if pool is None:
+            return
+        try:
+            finish(pool)
+            assert pool.result == self.expected
+            pool.check()
+        finally:
+            pool.close()
+
+
+def test_schedules_that_hypothesis_finds() -> None:
+    run_state_machine_as_test(
+        Schedules,
+        settings=settings(
+            max_examples=40, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+# -- each of these breaks the protocol, and must break a schedule ------------------------------------------------------
+
+
+def _remade_at_once() -> Any:
+    def keep(self: Acceptance, sequence: int, _key: tuple[int, int]) -> None:
+        self.acknowledged = sequence
+
+    return mock.patch.object(Acceptance, "_keep", keep)
+
+
+def _remade_late() -> Any:
+    """Remade frames are finished with only when the newest of those that they stand for is."""
+    real = Acceptance.acknowledge
+
+    def acknowledge(self: Acceptance, sequence: int, key: tuple[int, int]) -> int:
+        waiting = list(self._remade)
+        self._remade.clear()
+        told = real(self, sequence, key)
+        if waiting and waiting[-1][0] <= key:
+            told = self.acknowledged = waiting[-1][1]
+        else:
+            self._remade.extend(waiting)
+        return told
+
+    return mock.patch.object(Acceptance, "acknowledge", acknowledge)
+
+
+def _inputs_before_outputs() -> Any:
+    real = Unacknowledged.due
+    return mock.patch.object(Unacknowledged, "due", lambda self, _acknowledged, covered=None: real(self, 1 << 62, covered))
+
+
+def _lane_after_lane() -> Any:
+    real = Unacknowledged.due
+    return mock.patch.object(
+        Unacknowledged, "due", lambda self, acknowledged, covered=None: list(dict(real(self, acknowledged, covered)).items())
+    )
+
+
+def _merge_from_the_start() -> Any:
+    return mock.patch.object(Merge, "resumed", lambda last, **_how: Merge(len(last)))
+
+
+def _snapshot_at_once() -> Any:
+    real = Snapshots.settle
+    return mock.patch.object(Snapshots, "settle", lambda self, _acknowledged: real(self, 1 << 62))
+
+
+def _forget_nothing() -> Any:
+    return mock.patch.object(ShmSender, "forget", lambda _self, _lane: None)
+
+
+def _tickets_of_the_predecessor() -> Any:
+    return mock.patch.object(Lane, "release_none", lambda _self: None)
+
+
+def _tickets_of_repetitions() -> Any:
+    return mock.patch.object(shm_receiver, "_NOT_TO_RELEASE", frozenset())
+
+
+def _repetitions_stay() -> Any:
+    return mock.patch.object(Inbox, "shed", lambda _self: None)
+
+
+def _no_ring_after_a_death() -> Any:
+    return mock.patch.object(Doorbell, "ring", lambda _self: None)
+
+
+def _position_after_acknowledging() -> Any:
+    real = shm_receiver.ShmReceiver.acknowledge
+
+    def acknowledge(
+        self: shm_receiver.ShmReceiver, sequence: int, key: tuple[int, int], position: Position | None = None
+    ) -> None:
+        real(self, sequence, key)
+        if position is not None:
+            self._lane.stand_at(position)
+
+    return mock.patch.object(shm_receiver.ShmReceiver, "acknowledge", acknowledge)
+
+
+MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], tuple[str, int]] = {
+    _remade_at_once: ("filter", 200),
+    _remade_late: ("deep diamond", 100),
+    _inputs_before_outputs: ("chain", 100),
+    _lane_after_lane: ("diamond", 200),
+    _merge_from_the_start: ("diamond", 100),
+    _snapshot_at_once: ("state", 200),
+    _forget_nothing: ("chain", 100),
+    _tickets_of_the_predecessor: ("two", 200),
+    _tickets_of_repetitions: ("fan-out", 100),
+    _repetitions_stay: ("skip", 10),
+    _no_ring_after_a_death: ("two", 100),
+    _position_after_acknowledging: ("filter", 200),
+}
+
+
+def _violations(name: str, schedules: int) -> Iterator[str]:
+    most_kills = 8 if name == "skip" else 4
+    setup = SETUPS[name]
+    expected = undisturbed(setup)
+    for seed in range(schedules):
+        try:
+            random_schedule(setup, expected, seed, most_kills)
+        except Violation as violation:
+            yield str(violation)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__.strip("_"))
+def test_a_broken_protocol_is_found(mutation: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+    with mutation():
+        assert next(_violations(*MUTATIONS[mutation]), None) is not None
