@@ -29,14 +29,14 @@ class Acceptance:
     """What one receiver has had so far, and what of that it has finished with."""
 
     __slots__ = (
-        "_checks_keys",
         "_finished",
-        "_is_complete",
-        "_key",
         "_may_miss",
         "_remade",
         "acknowledged",
+        "checks_keys",
         "generation",
+        "is_complete",
+        "key",
         "sequence",
     )
 
@@ -51,20 +51,23 @@ class Acceptance:
         """The newest sequence number seen, and the one up to which the sender may be told that all is finished with."""
         self.generation = acknowledged >> GENERATION_SHIFT
         """Of the sender."""
-        self._key = self._finished = key or (-1, -1)  # of the frame that was taken last, and finished with last
+        self.key = self._finished = key or (-1, -1)
+        """Of the frame that was taken last, and of the one that was finished with last."""
         self._remade: deque[tuple[tuple[int, int], int]] = deque()  # keys and sequence numbers, in order
-        self._checks_keys = self._may_miss = is_successor
-        self._is_complete = is_complete
+        self.checks_keys = self._may_miss = is_successor
+        """Whether the next frame may be one that was taken before, from another generation of the sender."""
+        self.is_complete = is_complete
+        """Whether the frame that was taken last was the last of its number."""
 
     def is_next(self, sequence: int) -> bool:
         """Whether a frame is certainly the next one, by its sequence number alone."""
-        return sequence == self.sequence + 1 and not self._checks_keys
+        return sequence == self.sequence + 1 and not self.checks_keys
 
     def accept(self, sequence: int, key: tuple[int, int], *, is_complete: bool) -> None:
         """The next frame is taken. `is_complete`: it is the last of its number."""
         self.sequence = sequence
-        self._key = key
-        self._is_complete = is_complete
+        self.key = key
+        self.is_complete = is_complete
 
     def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
         """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed."""
@@ -78,15 +81,15 @@ class Acceptance:
             return Verdict.EARLY if self._may_miss else Verdict.MISSING
         if generation != self.generation:
             self.generation = generation
-            self._checks_keys = True
+            self.checks_keys = True
             self._remade.clear()
         self._may_miss = False
         self.sequence = sequence
         # Also what comes behind the end of a number: the frame was given up after it had once been finished.
-        if key <= self._key or (self._is_complete and key[0] == self._key[0]):
-            self._keep(sequence, min(key, self._key))
+        if key <= self.key or (self.is_complete and key[0] == self.key[0]):
+            self._keep(sequence, min(key, self.key))
             return Verdict.REMADE
-        self._checks_keys = False
+        self.checks_keys = False
         return Verdict.NEXT
 
     def _keep(self, sequence: int, key: tuple[int, int]) -> None:

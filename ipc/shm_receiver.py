@@ -107,9 +107,11 @@ class ShmReceiver:
             lease: Any = Lease.from_address(sample.payload_ptr)
             lease.sample, lease.receiver, lease.ticket, lease.sequence = sample, self, ticket, sequence
             lease.tickets = self._tickets
-            if acceptance.is_next(sequence) or not self._drop(lease, number, index):
+            is_next = sequence == acceptance.sequence + 1 and not acceptance.checks_keys  # is_next(), without the call
+            if is_next or not self._drop(lease, number, index):
                 break
-        acceptance.accept(sequence, (number, index), is_complete=bool(flags & LAST))
+        # accept(), without the call
+        acceptance.sequence, acceptance.key, acceptance.is_complete = sequence, (number, index), bool(flags & LAST)
         layout = read_layout(data)
         nbytes = layout.nbytes
         copy = self._holds_too_much(nbytes) and layout.kind != BARE

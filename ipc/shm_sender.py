@@ -152,6 +152,8 @@ class ShmSender:
 
     def _loan(self, nbytes: int) -> Any:
         """A free slot of at least `nbytes`, with memory behind it. Raises FrameTooLarge, SharedMemoryExhausted."""
+        if self._bytes_in_flight > _KEPT_BYTES and self._retained is not None:
+            self._collect()
         count = -(-nbytes // BLOCK_BYTES) or 1
         if count > self._slot_blocks:
             self._grow(nbytes, count)
@@ -284,11 +286,8 @@ class ShmSender:
 
     def has_credit(self, nbytes: int) -> bool:
         replay = self._replay
-        if replay is not None:
-            if replay.is_due() and not replay.go_on():
-                return False  # what is new must not overtake what is sent again
-            if self._bytes_in_flight > _KEPT_BYTES:
-                self._collect()
+        if replay is not None and replay.is_due() and not replay.go_on():
+            return False  # what is new must not overtake what is sent again
         if self._fits(nbytes):
             return True
         self._collect()

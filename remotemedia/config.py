@@ -182,7 +182,7 @@ class PoolConfig:
 
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
-    in_flight_frames: int = 64
+    in_flight_frames: int = 32
     """Most inputs under way from end to end: accepted, and their last output not yet taken."""
     in_flight_bytes: int = 4 * MIB
     """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there

@@ -46,8 +46,8 @@ class Acknowledging:
 
     def finished(self, frame: Frame) -> bool:
         """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
-        number, flags = frame.sent_as or (frame.number, frame.flags)
-        stamp = self._stamp
+        sent_as, stamp = frame.sent_as, self._stamp
+        number, flags = (frame.number, frame.flags) if sent_as is None else sent_as
         position = frame.sequence, number, frame.index, flags, frame.session, stamp.number, stamp.index
         self._unacknowledged.add(self._sender.sequence, frame.lane, position)
         if self.snapshots is not None:

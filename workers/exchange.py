@@ -248,6 +248,7 @@ class Exchange:
             self._bell.park(CREDIT)
             self._feed.attend()
         self._take_wanted()
+        self._collect.acknowledge()  # who rang may wait for it, also where nobody here wants more
         if self._wanted():
             self.listen()
         self.line.wake_first()

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from remotemedia.ipc.channel import LAST, Frame, Receiver
 from remotemedia.workers.delivery import Merge
 
+_BATCH = 8
+"""Frames that are taken before they are acknowledged together, unless there is nothing more to take."""
+_BATCH_BYTES = 128 * 1024
+"""... or so many bytes: the memory of large frames is wanted back soon, while it is in the processor's cache."""
+
 
 class Inbox:
     """The inputs of a stage as one sequence."""
@@ -22,16 +27,24 @@ class Inbox:
         self._merge = merge or Merge(len(receivers))
         self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
         """Per input: frames that were received before their turn."""
+        self._owed = 0
+        self._last = 0, (0, 0)
         self._only = receivers[0].receive if len(receivers) == 1 else None
 
     def take(self) -> Frame | None:
         """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
         if self._only is not None:
             frame = self._only() if not self._ahead[0] else self._ahead[0].popleft()
-            if frame is not None:
-                self.bytes_in += frame.nbytes
-                if self._safe:
-                    self.receivers[0].acknowledge(frame.sequence, (frame.number, frame.index))
+            if frame is None:
+                if self._owed:
+                    self.acknowledge()
+                return None
+            self.bytes_in += frame.nbytes
+            if self._safe:
+                self._owed += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
+                self._last = frame.sequence, (frame.number, frame.index)
+                if self._owed >= _BATCH:
+                    self.acknowledge()
             return frame
         turn = self._merge.turn
         frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
@@ -44,6 +57,12 @@ class Inbox:
         frame.lane, frame.sent_as = turn, (frame.number, frame.flags)
         frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
         return frame
+
+    def acknowledge(self) -> None:
+        """Acknowledge all that was taken, where that needs no more than its being here."""
+        if self._owed:
+            self._owed = 0
+            self.receivers[0].acknowledge(*self._last)
 
     def shed(self) -> None:
         """Drop the repetitions in the queues, for a stage that waits for something else: who sends them may have no
