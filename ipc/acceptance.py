@@ -105,6 +105,5 @@ class Acceptance:
         remade = self._remade
         while remade and remade[0][0] <= key:
             _, self.acknowledged = remade.popleft()
-        if sequence > self.acknowledged:
-            self.acknowledged = sequence
+        self.acknowledged = max(self.acknowledged, sequence)
         return self.acknowledged

@@ -1,7 +1,8 @@
 """Wake-ups: one eventfd per process, rung only when its owner sleeps for what the ringer brings.
 
 Each process has one doorbell and one word in the ledger beside it. Before it sleeps it writes into the word what it
-waits for (DATA, CREDIT, ACKNOWLEDGEMENT, REPETITION), looks once more whether that has come, and then waits for the eventfd.
+waits for (DATA, CREDIT, ACKNOWLEDGEMENT, REPETITION: see remotemedia.ipc.replay), looks once more whether that has
+come, and then waits for the eventfd.
 Whoever brings something looks at the word afterwards, and rings only if it is asked for. Neither can miss the other as
 long as both "write, then read" pairs keep their order across the two processes (Dekker's protocol), which needs a full
 fence between the write and the read. On x86-64 every locked instruction is one, and both sides execute some between the

@@ -55,8 +55,8 @@ class ChannelSpec:
 
     @property
     def slots(self) -> int:
-        """Slots of a sender: for each ticket, and, where it may have to send again, for the copies: each receiver may have
-        all that was sent again for its own sake still in its queue, while the others drop theirs.
+        """Slots of a sender: for each ticket, and, where it may have to send again, for the copies: each receiver may
+        have all that was sent again for its own sake still in its queue, while the others drop theirs.
         """
         return slots_of_sender(self.config.queue_frames * (1 + self.receivers * self.retain), self.subscribers)
 

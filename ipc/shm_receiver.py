@@ -20,8 +20,8 @@ from remotemedia.ipc.shm_memory import Header, Memory
 from remotemedia.ipc.wire import ARRAY, BARE, BYTES, HEADER, Layout, read_layout
 
 _NOT_TO_RELEASE = {Verdict.REPEATED, Verdict.EARLY, Verdict.STALE}
-"""Frames that give no ticket back when they are dropped: the same frame was accepted, and may still be held, or is still
-to come; or its sender is dead.
+"""Frames that give no ticket back when they are dropped: the same frame was accepted, and may still be held, or is
+still to come; or its sender is dead.
 """
 
 _from_buffer: Any = np.frombuffer

@@ -46,8 +46,8 @@ class Inbox:
         return frame
 
     def shed(self) -> None:
-        """Drop the repetitions in the queues, for a stage that waits for something else: who sends them may have no room
-        for what that waits for. New frames before them are kept until their turn; no more than there are tickets.
+        """Drop the repetitions in the queues, for a stage that waits for something else: who sends them may have no
+        room for what that waits for. New frames before them are kept until their turn; no more than there are tickets.
         """
         for receiver, ahead in zip(self.receivers, self._ahead, strict=True):
             while receiver.has_repetitions:

@@ -34,7 +34,7 @@ class Killed(BaseException):
     """Raised in a process that has been killed, where it would do the next thing."""
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - named for what it is
     """A promise was broken."""
 
 
@@ -198,8 +198,8 @@ class HardWords(Words):
 
 
 class LedgerView:
-    """The ledger as one process sees it. Regions at the offsets `plain` are not watched: nobody reads them while they are
-    written. Those at `hard` are not touched when a frame dies.
+    """The ledger as one process sees it. Regions at the offsets `plain` are not watched: nobody reads them while they
+    are written. Those at `hard` are not touched when a frame dies.
     """
 
     def __init__(self, process: Process, words: memoryview, plain: frozenset[int], hard: frozenset[int]) -> None:
