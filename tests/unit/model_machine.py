@@ -29,11 +29,12 @@ _STEP_NS = 100_000
 """The time that stages see goes on by so much with each step."""
 
 
+
 class Killed(BaseException):
     """Raised in a process that has been killed, where it would do the next thing."""
 
 
-class Violation(AssertionError):  # noqa: N818 - of a promise, not of this code
+class Violation(AssertionError):  # noqa: N818 - named for what it is
     """A promise was broken."""
 
 

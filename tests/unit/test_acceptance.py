@@ -84,13 +84,16 @@ def test_a_gap_is_noticed() -> None:
 
 
 @given(
-    had=st.integers(1, 6), remade=st.integers(0, 6), finished=st.lists(st.integers(1, 6), max_size=4), new=st.integers(0, 3)
+    had=st.integers(1, 6),
+    remade=st.integers(0, 6),
+    finished=st.lists(st.integers(1, 6), max_size=4),
+    new=st.integers(0, 3),
 )
 def test_remade_frames_are_acknowledged_as_those_that_they_stand_for(
     had: int, remade: int, finished: list[int], new: int
 ) -> None:
-    """Frames 1 to `had` were taken; the next generation makes as many again, and new ones; frames are finished with, up to
-    some number each time, before, between and after.
+    """Frames 1 to `had` were taken; the next generation makes as many again, and new ones; frames are finished with, up
+    to some number each time, before, between and after.
     """
     acceptance = Acceptance(0, None, is_successor=False)
     for count in range(1, had + 1):

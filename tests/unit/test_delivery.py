@@ -95,8 +95,8 @@ def test_a_window_is_bounded_by_frames_and_bytes() -> None:
 
 @st.composite
 def runs(draw: st.DrawFn, *, own_sources: bool) -> list[list[Sent]]:
-    """For each input, the frames of several streams one after the other. All inputs get every number and end with the same
-    one, or, of sources of their own, each ends anywhere; `session` is the number that the stream began with.
+    """For each input, the frames of several streams one after the other. All inputs get every number and end with the
+    same one, or, of sources of their own, each ends anywhere; `session` is the number that the stream began with.
     """
     count = draw(st.integers(2, 4))
     found: list[list[Sent]] = [[] for _ in range(count)]

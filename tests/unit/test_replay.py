@@ -68,7 +68,9 @@ def test_the_only_receiver_gets_all_that_it_has_not_acknowledged(in_flight: int,
 
 
 @given(data=st.data(), in_flight=st.integers(0, TICKETS), lanes=st.integers(2, 3))
-def test_everybody_replaced_gets_all_in_order_and_no_queue_overflows(data: st.DataObject, in_flight: int, lanes: int) -> None:
+def test_everybody_replaced_gets_all_in_order_and_no_queue_overflows(
+    data: st.DataObject, in_flight: int, lanes: int
+) -> None:
     acknowledged = data.draw(st.lists(st.integers(0, in_flight), min_size=lanes, max_size=lanes))
     sender = Sender(in_flight, acknowledged)
     got: list[list[int]] = [[] for _ in range(lanes)]

@@ -40,7 +40,7 @@ def test_what_is_due_is_a_prefix_without_outputs_that_wait(
         end = taken
         while end < limit and sent[end] <= acknowledged:
             end += 1
-        # One entry for each run of inputs from one lane, the last of the run: so every step of writing them is a prefix.
+        # One entry for each run of inputs from one lane, its last: so every step of writing them is a prefix.
         runs = [list(run) for _, run in itertools.groupby(range(taken, end), key=lambda count: inputs[count][0])]
         assert due == [(inputs[run[-1]][0], position(run[-1])) for run in runs]
         taken = end

@@ -105,7 +105,7 @@ def _load(memory: dict[str, int], buffer: tuple[tuple[str, int], ...], name: str
     return memory.get(name, 0)
 
 
-def _next_states(programs: list[Program], state: State) -> list[State]:
+def _next_states(programs: list[Program], state: State) -> list[State]:  # noqa: C901 - one branch per instruction
     memory, processes = dict(state[0]), state[1]
     states: list[State] = []
 
