@@ -241,7 +241,7 @@ class Pool:
         for process in (self.coordinator, *(seat.process for seat in self.seats)):
             process.kill()
         for seat in self.seats:
-            seat.stage = None  # arrays that a node holds lead back to the pool, and the collector cannot see through them
+            seat.stage = None  # arrays that its node holds lead back here, and no collector sees through them
         self._installed.__exit__(None, None, None)
         self._fabric.close()
 
