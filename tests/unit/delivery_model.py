@@ -30,6 +30,7 @@ from remotemedia.workers.boot import BootSpec
 from remotemedia.workers.child.worker import Worker
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.plan import FEED, make_plan
 from remotemedia.workers.stage import Stage
@@ -241,8 +242,7 @@ class Pool:
         for process in (self.coordinator, *(seat.process for seat in self.seats)):
             process.kill()
         for seat in self.seats:
-            # Arrays that a node holds lead back to the pool, and the collector cannot see through them.
-            seat.stage = None
+            seat.stage = None  # arrays that its node holds lead back here, and no collector sees through them
         self._installed.__exit__(None, None, None)
         self._fabric.close()
 
@@ -307,6 +307,7 @@ class Pool:
         worker._bell.waiter = Waiter(process, worker._bell)
         worker._client = _Client(seat)  # type: ignore[assignment]
         worker._failed = False
+        worker._failpoints = failpoints_of(str(index), index, seat.generation)
         worker._spec = BootSpec(
             node=str(index),
             worker_id=index,
