@@ -239,6 +239,7 @@ class Stage:
         except NODE_ERRORS as error:
             raise self._failure("flush", number) from error
         self.board.end()
+        self.publish()  # who has taken the mark finds the counters up to date
         await self._send_mark(number, LAST | END)
 
     async def _run_source(self, number: int) -> None:
