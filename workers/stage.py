@@ -273,6 +273,7 @@ class Stage:
             await self._on_node_error("flush", number, 0, error)
         self.board.end()
         self._forget_session(self._stamp.session)
+        self.publish()  # who has taken the mark finds the counters up to date
         await self._send_mark(number, LAST | END)
 
     async def _run_source(self, number: int) -> None:

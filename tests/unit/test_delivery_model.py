@@ -91,12 +91,12 @@ def test_one_kill_while_all_go_step_by_step(victim: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victims", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_two_kills_at_every_two_steps(victims: tuple[int, int]) -> None:
+def test_two_kills_at_any_two_steps(victims: tuple[int, int]) -> None:
     setup = SETUPS["two"]
     expected = undisturbed(setup)
     for first in range(_steps(late=False)):
         steps = killed_at(setup, expected, [(first, victims[0])], late=False)
-        for second in range(first, steps):
+        for second in range(first + first % 5, steps, 5):
             kills = [(first, victims[0]), (second, victims[1])]
             killed_at(setup, expected, kills, late=False)
 
