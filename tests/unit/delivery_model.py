@@ -219,6 +219,8 @@ class Pool:
         self._hard = frozenset(lanes | {words for words in self._plan.snapshots if words is not None})
         self.machine = Machine(choose)
         self.result = Result()
+        self._stages: list[Stage] = []
+        """Of all generations."""
         self._installed = installed(self.machine)
         self._installed.__enter__()
         self._fabric = Fabric(self._plan, config)
@@ -241,8 +243,9 @@ class Pool:
         """End all processes."""
         for process in (self.coordinator, *(seat.process for seat in self.seats)):
             process.kill()
-        for seat in self.seats:
-            seat.stage = None  # arrays that its node holds lead back here, and no collector sees through them
+        for stage in self._stages:  # arrays that nodes hold lead back here, and no collector sees through them
+            stage.sender.close()
+            vars(stage).clear()
         self._installed.__exit__(None, None, None)
         self._fabric.close()
 
@@ -336,6 +339,7 @@ class Pool:
         def connect_and_show(node: Node) -> Any:
             stage, snapshot = connect(node)
             seat.stage = stage
+            self._stages.append(stage)
             return stage, snapshot
 
         worker._connect = connect_and_show  # type: ignore[method-assign]
