@@ -286,6 +286,7 @@ MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__.strip("_"))
 def test_a_broken_protocol_is_found(mutation: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
     def run_all() -> None:
