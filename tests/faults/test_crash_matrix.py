@@ -93,7 +93,13 @@ def chain_of_deaths(seed: int, actions: Sequence[str], points: Sequence[str]) ->
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("actions", [["kill"], ["segv", "abort", "exit:0", "exit:3"]], ids=["killed", "crashed"])
+@pytest.mark.parametrize(
+    "actions",
+    [
+        pytest.param(["kill"], id="killed", marks=pytest.mark.slow),
+        pytest.param(["segv", "abort", "exit:0", "exit:3"], id="crashed"),
+    ],
+)
 async def test_every_worker_dies_at_every_point(
     actions: list[str], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
