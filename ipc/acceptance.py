@@ -69,15 +69,18 @@ class Acceptance:
         self.key = key
         self.is_complete = is_complete
 
-    def judge(self, sequence: int, key: tuple[int, int]) -> Verdict:
-        """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed."""
+    def judge(self, sequence: int, key: tuple[int, int], first: int | None = None) -> Verdict:
+        """What a frame is. NEXT: it is still to be accepted. REMADE: `acknowledged` may have changed.
+
+        `first`: the sequence number before which the sender has nothing any more for this receiver, nor needs to.
+        """
         generation = sequence >> GENERATION_SHIFT
         if generation < self.generation:
             return Verdict.STALE
         before = self.sequence if generation == self.generation else generation << GENERATION_SHIFT
         if sequence <= before:
             return Verdict.REPEATED
-        if sequence > before + 1:
+        if sequence > before + 1 and sequence != first:
             return Verdict.EARLY if self._may_miss else Verdict.MISSING
         if generation != self.generation:
             self.generation = generation

@@ -174,6 +174,11 @@ class Receiver(Protocol):
         ...
 
     @property
+    def forgets_complete(self) -> bool:
+        """Whether the sender forgets by itself what was made of inputs that are out of the pipeline."""
+        ...
+
+    @property
     def is_in_demand(self) -> bool:
         """Whether the sender sleeps for want of credit or acknowledgement."""
         ...

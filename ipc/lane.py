@@ -5,14 +5,18 @@
     ACKNOWLEDGED  sequence number up to which the sender may forget what it sent.
     BASE          ACKNOWLEDGED when this generation began: what comes after it, this generation gets.
     DUPLICATES    how many frames this generation took and dropped because it had them already.
-    REPEATED      how many such frames the sender has sent, for another receiver's sake; the one word of the sender's.
+    REPEATED      how many such frames the sender has sent, for another receiver's sake.
+    FIRST         sequence number of the first frame that the sender still has for a generation of the receiver: what
+                  is missing before it is out of the pipeline (see remotemedia.ipc.shm_sender).
+    FIRST_FOR     which generation (as in GENERATION) FIRST is meant for; written after it.
     WHICH         which of the two positions is valid: 1 or 2; 0: none yet.
     positions     where the receiver stands, for its next generation (see Position). Two, written in turn, so that a
                   process that is killed while it writes one leaves the other.
     tickets       one word per ticket, twice: generations of the sender take turns, so that what a receiver still holds
                   of a dead one cannot disturb its successor.
 
-Each word has one writer at a time, but for REPEATED the receiver; a plain store of 64 bits is atomic.
+Each word has one writer at a time, the receiver, but for REPEATED, FIRST and FIRST_FOR, which are the sender's; a plain
+store of 64 bits is atomic.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import NamedTuple
 
 from remotemedia.ipc.ledger import Ledger
 
-GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED, BASE = range(6)
+GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED, BASE, FIRST, FIRST_FOR = range(8)
 _POSITIONS = (8, 16)
 _POSITION_WORDS = 8
 _TICKETS = 24

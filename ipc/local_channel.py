@@ -108,6 +108,7 @@ class LocalReceiver:
     def __init__(self) -> None:
         self.copies = 0
         self.bytes_copied = 0
+        self.forgets_complete = False
         self._queue: deque[Frame] = deque()
 
     def receive(self) -> Frame | None:

@@ -59,7 +59,7 @@ class Replay:
                 self._generations[lane] = generation
                 words[REPEATED] = 0
                 self._starting.add(lane)
-                self._sender.forget(lane)
+                self._sender.forget(lane, generation)
                 self._sender.connect()
                 self._waiting = deque(self._sender.unacknowledged(self._starting))
 

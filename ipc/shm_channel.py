@@ -31,14 +31,25 @@ class ChannelSpec:
     """Ledger offset of each receiver's lane."""
     retain: bool
     """Whether the sender keeps its frames until they are acknowledged."""
+    completed: int | None = None
+    """Ledger offset of the pool's word of completion, if the sender may also forget what is out of the pipeline: the
+    number of the first input that is not, in all its parts. Not for what a node with snapshots is made from.
+    """
 
     @classmethod
     def plan(
-        cls, name: str, receivers: int, config: ChannelConfig, layout: LedgerLayout, *, retain: bool = False
+        cls,
+        name: str,
+        receivers: int,
+        config: ChannelConfig,
+        layout: LedgerLayout,
+        *,
+        retain: bool = False,
+        completed: int | None = None,
     ) -> ChannelSpec:
         """Reserve the channel's place in the ledger."""
         lanes = tuple(layout.region(lane_words(config.queue_frames)) for _ in range(receivers))
-        return cls(name=name, receivers=receivers, config=config, lanes=lanes, retain=retain)
+        return cls(name=name, receivers=receivers, config=config, lanes=lanes, retain=retain, completed=completed)
 
     @property
     def subscribers(self) -> int:

@@ -12,7 +12,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
 from remotemedia.ipc.channel import LAST, MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, DUPLICATES, GENERATION, REPEATED, Position
+from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, DUPLICATES, FIRST, FIRST_FOR, GENERATION, REPEATED, Position
 from remotemedia.ipc.ledger import WORD, Ledger
 from remotemedia.ipc.participant import Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
@@ -70,6 +70,7 @@ class ShmReceiver:
         self.bytes_copied = 0
         self._lane = spec.lane(lane, ledger)
         self._retains = spec.retain
+        self.forgets_complete = spec.completed is not None
         self._sender_bell = sender_bell
         words, position = self._lane.words, position or self._lane.position
         key = (position.number, position.part) if position else None
@@ -91,7 +92,7 @@ class ShmReceiver:
         self._port = participant.subscriber(spec.open(participant), queue_room=spec.queue_room)
         self._receive = self._port.receive
         self._port.has_samples()  # connects to the sender if it is there already
-        words[GENERATION] = generation + 1
+        self._generation = words[GENERATION] = generation + 1
         if generation:
             sender_bell.ring()
 
@@ -130,7 +131,8 @@ class ShmReceiver:
         """
         acceptance, words = self._acceptance, self._lane.words
         sequence = lease.sequence
-        verdict = acceptance.judge(sequence, (number, index))
+        first = words[FIRST] if words[FIRST_FOR] == self._generation else None
+        verdict = acceptance.judge(sequence, (number, index), first)
         self._tickets = self._lane.tickets(acceptance.generation)
         match verdict:
             case Verdict.REPEATED:

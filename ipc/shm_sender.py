@@ -19,7 +19,7 @@ from remotemedia.ipc import codec
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
-from remotemedia.ipc.lane import ACKNOWLEDGED, BASE
+from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
 from remotemedia.ipc.replay import Replay
@@ -79,8 +79,10 @@ class Slot(Memory):  # type: ignore[valid-type,misc]
             self.sender._open_slots.discard(id(self))
 
 
-InFlight: TypeAlias = tuple[int, int, int, Any]
-"""sequence, ticket, bytes of the payload, and the sender's own hold on the sample (None: it does not retain)."""
+InFlight: TypeAlias = tuple[int, int, int, Any, int]
+"""sequence, ticket, bytes of the payload, the sender's own hold on the sample (None: it does not retain), number of the
+source frame.
+"""
 
 
 class ShmParcel:
@@ -128,6 +130,8 @@ class ShmSender:
         service = spec.open(participant)
         self._retained = participant.subscriber(service, queue_room=2).receive if spec.retain else None
         self._replay = Replay(self, self._words, config.queue_frames) if spec.retain else None
+        self._completion = ledger.region(spec.completed, 1) if spec.completed is not None else None
+        self._completed = 0
         self._port = participant.publisher(service, slot_blocks=self._slot_blocks, slots=self._slots)
         self._loan_slot = getattr(self._port, "__loan_slice_uninit")  # the name itself would be mangled here
         first, second = (self._loan_slot(self._slot_blocks) for _ in range(2))
@@ -312,9 +316,10 @@ class ShmSender:
     def _collect(self) -> None:
         """Take back the tickets of all finished frames: usually the oldest ones, seldom some in the middle."""
         in_flight, lanes, held = self._in_flight, self._lanes, []
-        safe = self.sequence if self._retained is None else self.acknowledged()
-        while in_flight and in_flight[0][0] <= safe:
-            sequence, ticket, nbytes, _ = entry = in_flight.popleft()
+        safe = self.sequence if self._retained is None else self._acknowledged_by_all()
+        completed = self._known_completed()
+        while in_flight and (in_flight[0][0] <= safe or in_flight[0][4] < completed):
+            sequence, ticket, nbytes, _, _ = entry = in_flight.popleft()
             for lane in lanes:
                 if lane[ticket] != sequence:
                     held.append(entry)
@@ -347,7 +352,7 @@ class ShmSender:
         )
         self._account(1, nbytes, large=nbytes > self._large)
         reached = getattr(sample, "__assume_init")().send()
-        self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained()))
+        self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained(), stamp.number))
         for bell in self._bells:
             bell.ring_for(DATA)
         if retained is None and reached != self._receivers:
@@ -360,9 +365,30 @@ class ShmSender:
     # -- receivers that are replaced -----------------------------------------------------------------------------------
 
     def acknowledged(self) -> int:
+        safe, completed = self._acknowledged_by_all(), self._known_completed()
+        for sequence, _, _, _, number in self._in_flight:
+            if sequence > safe and number >= completed:
+                return sequence - 1
+        return self.sequence
+
+    def _acknowledged_by_all(self) -> int:
         if self._receivers == 1:
             return self._words[0][ACKNOWLEDGED]
         return min([words[ACKNOWLEDGED] for words in self._words])
+
+    def _known_completed(self) -> int:
+        """Inputs with a lower number are out of the pipeline, in all their parts: what was made of them on the way can
+        be forgotten, as if all receivers had acknowledged it.
+
+        Read before it is seen that no receiver is new. So what a new one's predecessor had of these frames is finished
+        with, and what the new one has taken itself is not among them (see `forget`).
+        """
+        if self._completion is not None:
+            completed = self._completion[0]
+            assert self._replay is not None
+            if not self._replay.is_due():
+                self._completed = completed
+        return self._completed
 
     def attend(self) -> bool:
         return self._replay is None or not self._replay.is_due() or self._replay.go_on()
@@ -372,12 +398,19 @@ class ShmSender:
             for bell in self._bells:
                 bell.ring_for(DATA)
 
-    def forget(self, lane: int) -> None:
-        """The process of a lane has died, and with it every view of acknowledged frames: release those for it."""
-        tickets, acknowledged = self._lanes[lane], self._words[lane][BASE]
-        for sequence, ticket, _, _ in self._in_flight:
-            if sequence <= acknowledged:
+    def forget(self, lane: int, generation: int) -> None:
+        """The process of a lane has died, and with it every view of frames that it need not have again: release those
+        for it, and tell its successor, which wrote `generation` into the lane, what comes first.
+        """
+        tickets, words = self._lanes[lane], self._words[lane]
+        acknowledged, first = words[BASE], self.sequence + 1
+        for sequence, ticket, _, _, number in reversed(self._in_flight):
+            if sequence <= acknowledged or number < self._completed:
                 tickets[ticket] = sequence
+            else:
+                first = sequence
+        words[FIRST] = first
+        words[FIRST_FOR] = generation
 
     def connect(self) -> None:
         """Reach receivers that have come, and take back what those that are gone had borrowed."""
@@ -386,7 +419,7 @@ class ShmSender:
     def unacknowledged(self, lanes: Iterable[int]) -> list[InFlight]:
         """What is in flight and one of `lanes` has not acknowledged, oldest first."""
         safe = min(self._words[lane][ACKNOWLEDGED] for lane in lanes)
-        return [entry for entry in self._in_flight if entry[0] > safe]
+        return [entry for entry in self._in_flight if entry[0] > safe and entry[4] >= self._completed]
 
     def send_again(self, entry: InFlight) -> None:
         """Send a copy of what is kept of a frame, with its old number and ticket."""

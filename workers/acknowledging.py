@@ -34,6 +34,7 @@ class Acknowledging:
         self.snapshots = snapshots
         self._unacknowledged = Unacknowledged()
         self._positions: list[Position | None] = list(positions) or [None] * len(inbox.receivers)
+        self._forgets_complete = [receiver.forgets_complete for receiver in inbox.receivers]
         self._first = sender.sequence
         """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
         self._since = 0
@@ -48,6 +49,8 @@ class Acknowledging:
         """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
         sent_as, stamp = frame.sent_as, self._stamp
         number, flags = (frame.number, frame.flags) if sent_as is None else sent_as
+        if not frame.index and flags & LAST and self._forgets_complete[frame.lane]:
+            return False  # all of its number: its sender need not be told, it sees that from the word of completion
         position = frame.sequence, number, frame.index, flags, frame.session, stamp.number, stamp.index
         self._unacknowledged.add(self._sender.sequence, frame.lane, position)
         if self.snapshots is not None:

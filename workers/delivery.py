@@ -52,13 +52,17 @@ class Window:
 class Merge:
     """Whose turn it is among the inputs of one stage."""
 
-    __slots__ = ("_end", "_ended", "turn")
+    __slots__ = ("_end", "_ended", "_present", "floor", "turn")
 
     def __init__(self, inputs: int) -> None:
         self._ended = [False] * inputs
         self._end = 0
+        self._present: int | None = None
+        """The number that is taken from one input after the other; None: at the next, whatever it is."""
         self.turn = 0
         """The input to take the next frame from."""
+        self.floor = 0
+        """Frames with a lower number are out of the pipeline: they are to be dropped."""
 
     @classmethod
     def resumed(cls, last: Sequence[Position | None], *, own_sources: bool) -> Merge:
@@ -78,8 +82,28 @@ class Merge:
         merge._end = max((p.number for p, ended in zip(last, merge._ended, strict=True) if p and ended), default=0)
         done = [(p.number, bool(p.flags & LAST)) if p else (-1, True) for p in last]
         present = max(done[i][0] for i in open_inputs)
-        merge.turn = next((i for i in open_inputs if done[i] < (present, True)), open_inputs[0])
+        behind = next((i for i in open_inputs if done[i] < (present, True)), None)
+        if behind is None:
+            merge.turn = open_inputs[0]
+        else:
+            merge.turn, merge._present = behind, present
         return merge
+
+    def is_passed_by(self, number: int) -> bool:
+        """Whether input `turn`, whose next frame has this number, has passed what is being taken: only after a restart,
+        when its sender, other than those of other inputs, has already forgotten what is out of the pipeline. Then all
+        inputs go on at that number.
+        """
+        if self._present is None:
+            self._present = self.floor = number
+            return False
+        if number <= self._present:
+            return False
+        self.floor = number
+        self._present = None
+        self._ended = [False] * len(self._ended)
+        self._end = self.turn = 0
+        return True
 
     def later(self) -> list[int]:
         """The inputs whose turn for the present number is still to come, in order."""
@@ -101,6 +125,7 @@ class Merge:
         if following is not None:
             self.turn = following
             return number, flags & ~(LAST | END)
+        self._present = None
         if all(ended):
             end = self._end
             self._ended = [False] * len(ended)

@@ -16,6 +16,7 @@ from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.local_channel import LocalSender
 from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BellSpec, InputSpec, OutputSpec
+from remotemedia.workers.completion import Completion
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.plan import FEED, Plan
 from remotemedia.workers.snapshots import SnapshotSpec
@@ -157,7 +158,15 @@ class Fabric:
 
     def inbox(self, stage: int) -> Inbox:
         """The receiving ends of an inline stage, or of COLLECT."""
-        return Inbox([self._receiver(producer, stage) for producer in self._plan.producers_of(stage)])
+        receivers = [self._receiver(producer, stage) for producer in self._plan.producers_of(stage)]
+        return Inbox(receivers, completion=self._completion() if stage == self._plan.collect else None)
+
+    def _completion(self) -> Completion | None:
+        word = self._plan.completed
+        if word is None:
+            return None
+        remote = [stage for stage, is_remote in enumerate(self._plan.remote) if is_remote]
+        return Completion(self.ledger.region(word, 1), [self._bell(stage) for stage in remote])
 
     def _receiver(self, producer: int, consumer: int) -> Receiver:
         from remotemedia.ipc.shm_receiver import ShmReceiver

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from remotemedia.ipc.channel import LAST, Frame, Receiver
+from remotemedia.workers.completion import Completion
 from remotemedia.workers.delivery import Merge
 
 _BATCH = 8
@@ -17,14 +18,22 @@ _BATCH_BYTES = 128 * 1024
 class Inbox:
     """The inputs of a stage as one sequence."""
 
-    def __init__(self, receivers: Sequence[Receiver], *, safe: bool = True, merge: Merge | None = None) -> None:
+    def __init__(
+        self,
+        receivers: Sequence[Receiver],
+        *,
+        safe: bool = True,
+        merge: Merge | None = None,
+        completion: Completion | None = None,
+    ) -> None:
         """`safe`: this process is not replaced, so what is taken need not be kept by its sender. `merge`: where to go
-        on.
+        on. `completion`: for the end of the pipeline, to be told how far everything is out.
         """
         self.receivers = receivers
         self.bytes_in = 0
         self._safe = safe
         self._merge = merge or Merge(len(receivers))
+        self._completion = completion
         self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
         """Per input: frames that were received before their turn."""
         self._owed = 0
@@ -40,29 +49,51 @@ class Inbox:
                     self.acknowledge()
                 return None
             self.bytes_in += frame.nbytes
+            if self._completion is not None and frame.flags & LAST:
+                self._completion.reached(frame.number)
             if self._safe:
                 self._owed += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
                 self._last = frame.sequence, (frame.number, frame.index)
                 if self._owed >= _BATCH:
                     self.acknowledge()
             return frame
-        turn = self._merge.turn
-        frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
+        frame = self._take_in_turn()
         if frame is None:
-            self._read_ahead()
             return None
+        turn = frame.lane
         self.bytes_in += frame.nbytes
         if self._safe:
             self.receivers[turn].acknowledge(frame.sequence, (frame.number, frame.index))
-        frame.lane, frame.sent_as = turn, (frame.number, frame.flags)
+        frame.sent_as = frame.number, frame.flags
         frame.number, frame.flags = self._merge.took(frame.number, frame.flags)
+        if self._completion is not None and frame.flags & LAST:
+            self._completion.reached(frame.number)
+            self._completion.tell()
         return frame
+
+    def _take_in_turn(self) -> Frame | None:
+        merge = self._merge
+        while True:
+            turn = merge.turn
+            frame = self._ahead[turn].popleft() if self._ahead[turn] else self.receivers[turn].receive()
+            if frame is None:
+                self._read_ahead()
+                return None
+            if frame.number < merge.floor:
+                continue
+            if merge.is_passed_by(frame.number):
+                self._ahead[turn].appendleft(frame)
+                continue
+            frame.lane = turn
+            return frame
 
     def acknowledge(self) -> None:
         """Acknowledge all that was taken, where that needs no more than its being here."""
         if self._owed:
             self._owed = 0
             self.receivers[0].acknowledge(*self._last)
+            if self._completion is not None:
+                self._completion.tell()
 
     def shed(self) -> None:
         """Drop the repetitions in the queues, for a stage that waits for something else: who sends them may have no

@@ -7,6 +7,7 @@ processes, and one local channel to those in its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from remotemedia.config import ChannelConfig
@@ -42,6 +43,10 @@ class Plan:
     bell_words: tuple[int, ...]
     """Per stage; inline stages share the coordinator's."""
     coordinator_bell: int
+    completed: int | None
+    """The word that says how far everything is out of the pipeline; None: nothing is kept, or the pipeline's own
+    sources number their frames: the mark that starts one must be kept until its last frame is out.
+    """
     snapshots: tuple[int | None, ...]
     """Per stage, where its words of the snapshots lie; None: its node has no `snapshot_state`, or is not replaced."""
     retain: bool
@@ -92,6 +97,8 @@ def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, r
         layout.region(STORE_WORDS) if retain and is_remote and has_snapshots(node) else None
         for node, is_remote in zip(graph.nodes, remote, strict=True)
     )
+    completed = layout.region(1) if retain and takers == {True} else None
+    keeps_state = _behind(graph, [i for i, words in enumerate(snapshots) if words is not None])
     collect = len(graph.nodes)
     routes: dict[int, Route] = {}
     for producer in (FEED, *range(len(graph.nodes))):
@@ -104,6 +111,21 @@ def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, r
         shared = tuple(c for c in consumers if c not in local)
         spec = None
         if shared:
-            spec = ChannelSpec.plan(f"{producer}:{name}"[:200], len(shared), config, layout, retain=retain)
+            until = completed if not any(consumer in keeps_state for consumer in consumers) else None
+            spec = ChannelSpec.plan(
+                f"{producer}:{name}"[:200], len(shared), config, layout, retain=retain, completed=until
+            )
         routes[producer] = Route(producer, spec, shared, local)
-    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, snapshots, retain, layout)
+    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, completed, snapshots, retain, layout)
+
+
+def _behind(graph: Graph, stages: Iterable[int]) -> set[int]:
+    """These stages, and all that they get frames from."""
+    found: set[int] = set()
+    waiting = list(stages)
+    while waiting:
+        stage = waiting.pop()
+        if stage not in found:
+            found.add(stage)
+            waiting.extend(graph.predecessors(stage))
+    return found

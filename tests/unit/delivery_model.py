@@ -28,6 +28,7 @@ from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.board import Board
 from remotemedia.workers.boot import BootSpec
 from remotemedia.workers.child.worker import Worker
+from remotemedia.workers.completion import Completion
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
@@ -216,7 +217,8 @@ class Pool:
         self._config = PoolConfig(snapshot_frames=setup.snapshot_frames, snapshot_s=1e6)
         lanes = {lane for route in self._plan.routes.values() if route.shared for lane in route.shared.lanes}
         self._plain = frozenset({lane + at for lane in lanes for at in _POSITIONS} | set(self._plan.boards))
-        self._hard = frozenset(lanes | {words for words in self._plan.snapshots if words is not None})
+        words = {*self._plan.snapshots, self._plan.completed} - {None}
+        self._hard: Any = frozenset(lanes | words)
         self.machine = Machine(choose)
         self.result = Result()
         self._stages: list[Stage] = []
@@ -287,8 +289,12 @@ class Pool:
             receivers.append(ShmReceiver(participant, channel, lane, view, bell_of(producer)))
         process.sleep(bell.fd)  # until all are ready
         bell.clear()
-        exchange = _Exchange(self._script(), feed, Inbox(receivers), self)
-        exchange.run(process, bell)
+        completion = None
+        if self._plan.completed is not None:
+            bells = [bell_of(stage) for stage in range(len(self.setup.nodes))]
+            completion = Completion(view.region(self._plan.completed, 1), bells)
+        self._exchange = _Exchange(self._script(), feed, Inbox(receivers, completion=completion), self)
+        self._exchange.run(process, bell)
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
@@ -404,6 +410,8 @@ class Pool:
                 seat.stage.node.held = None
         assert self._feed is not None
         self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
+        if self._exchange.take():  # what was remade in the end is dropped when the next frame is wanted
+            raise Violation("a frame after the end")
         senders = [self._feed, *(seat.stage.sender for seat in self.seats if seat.stage)]
         for sender in senders:
             assert isinstance(sender, ShmSender)
@@ -438,10 +446,10 @@ class _Exchange:
 
     def run(self, process: Process, bell: OwnDoorbell) -> None:
         while self._ends:
-            if self._put() or self._take():
+            if self._put() or self.take():
                 continue
             bell.park(DATA | CREDIT)
-            if self._put() or self._take():
+            if self._put() or self.take():
                 continue
             if self._next is not None:
                 self._feed.demand()
@@ -451,7 +459,7 @@ class _Exchange:
             bell.park(ACKNOWLEDGEMENT | CREDIT | DATA)
             self._feed.attend()
             self._feed.demand()
-            if self._take():  # what is remade must be received to be acknowledged, though it is dropped
+            if self.take():  # what is remade must be received to be acknowledged, though it is dropped
                 raise Violation("a frame after the end")
             if self._feed.acknowledged() < self._feed.sequence:
                 self._sleep(process, bell)
@@ -475,7 +483,8 @@ class _Exchange:
         self._next = next(self._script, None)
         return True
 
-    def _take(self) -> bool:
+    def take(self) -> bool:
+        """Take an output if there is one."""
         frame = self._collect.take()
         if frame is None:
             return False

@@ -106,7 +106,7 @@ def test_a_frame_that_is_given_up_completes_whatever_was_made_of_it_before() -> 
     expected = undisturbed(setup)
     others = [frame for frame in expected.frames if frame[0] != 1]
     seen = set()
-    for step in range(200):
+    for step in range(1000):
         with judged(setup, None, lambda n: n - 1, f"{step=}") as pool:
             while not pool.is_done and pool.machine.steps < step:
                 pool.advance(pool.can_run()[0], 1)
