@@ -248,6 +248,7 @@ class Pool:
         for stage in self._stages:  # arrays that nodes hold lead back here, and no collector sees through them
             stage.sender.close()
             vars(stage).clear()
+        vars(self._exchange).clear()
         self._installed.__exit__(None, None, None)
         self._fabric.close()
 

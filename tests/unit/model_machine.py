@@ -340,6 +340,9 @@ class Participant:
 def reap(process: Process) -> None:
     """Remove the ports of a dead process; what it has sent can still be received."""
     for service in process.machine.services.values():
+        for port in service.subscribers:
+            if port.process is process:
+                port.queues.clear()
         service.subscribers = [port for port in service.subscribers if port.process is not process]
         service.publishers = [port for port in service.publishers if port.process is not process]
 
