@@ -13,7 +13,6 @@ Costs: reading the word 0.04 µs; ringing 0.35 µs and, for the sleeper, the wak
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -96,8 +95,10 @@ class OwnDoorbell(Doorbell):
 
     def clear(self) -> None:
         """Take back the rings so far."""
-        with contextlib.suppress(BlockingIOError):
+        try:  # and not contextlib.suppress, which costs as much as the read
             os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass
 
     async def until(
         self, attempt: Callable[[], T | None], what: int, parked: Callable[[], object] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from remotemedia.ipc.doorbell import OwnDoorbell
@@ -17,6 +18,7 @@ class LoopWaiter:
         self._on_ring = on_ring
         self._loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[None]] = []
+        os.set_blocking(bell.fd, False)
         self._loop.add_reader(bell.fd, self._ring)
 
     async def rung(self) -> None:

@@ -180,23 +180,26 @@ class Stage:
     async def next_frame(self) -> Frame:
         """The next frame, asleep until it is there; before that, control messages and what there was no time for."""
         bell, take, controls, acknowledging = self.bell, self.inbox.take, self._controls, self._acknowledging
-        self.publish()
         while True:
-            await self._serve_controls()
+            bell.park(DATA)
+            if not controls and (frame := take()) is not None:
+                return frame
+            self.publish()
             if acknowledging is not None:
                 await self._settle()
-            bell.park(DATA)
-            if (frame := take()) is not None:
-                return frame
+                if acknowledging.is_in_demand:
+                    await self._serve_demand(acknowledging)
+                if acknowledging.snapshots is not None:
+                    bell.park(DATA)  # again: a ring while the node was asked for its state is gone
+                    if not controls and (frame := take()) is not None:
+                        return frame
             self.inbox.shed()
-            if acknowledging is not None and acknowledging.is_in_demand:
-                await self._serve_demand(acknowledging)
-                if (frame := take()) is not None:
-                    return frame
             if not self.sender.attend():
                 bell.park(CREDIT)
                 self.sender.attend()
-            if not controls:
+            if controls:
+                await self._serve_controls()
+            else:
                 await bell.waiter.rung()
             if not controls and (frame := take()) is not None:
                 return frame
@@ -211,7 +214,7 @@ class Stage:
         """A sender of ours waits for acknowledgements: ask for those that ours depend on, and be woken by them."""
         if acknowledging.snapshots is not None:
             await self._take_snapshot(in_demand=True)
-        self.bell.park(DATA | ACKNOWLEDGEMENT)  # DATA again: a ring while the node was asked for its state is gone
+        self.bell.park(ACKNOWLEDGEMENT)
         self.sender.demand()
         acknowledging.settle()
 

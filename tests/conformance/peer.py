@@ -114,7 +114,7 @@ class SendingEnd(End):
 def main() -> None:
     behaviour, facts = sys.argv[1], json.loads(sys.argv[2])
     end: End = SendingEnd(facts) if hasattr(SendingEnd, behaviour) else ReceivingEnd(facts)
-    drive(getattr(end, behaviour)(), end.bell)
+    drive(getattr(end, behaviour)())
 
 
 if __name__ == "__main__":

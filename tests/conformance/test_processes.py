@@ -79,10 +79,6 @@ async def send(link: Link, value: Any, number: int = 0, flags: int = LAST) -> No
     link.sender.send(parcel, Stamp(number, flags=flags))
 
 
-def run(link: Link, coroutine: Any) -> Any:
-    return drive(coroutine, link.sender_bell if link.sender is not None else link.receiver_bell)
-
-
 @pytest.mark.parametrize(("queue_frames", "count"), [(2, 60_000), (7, 140_000)])
 def test_no_wake_up_is_lost(start: StartPeer, queue_frames: int, count: int) -> None:
     """Small queues: both sides fall asleep and are woken at every possible instant; one lost ring blocks for ever."""
@@ -97,7 +93,7 @@ def test_no_wake_up_is_lost(start: StartPeer, queue_frames: int, count: int) -> 
                 await link.sender_bell.until(lambda: link.sender.unreleased() <= queue_frames // 2 or None, CREDIT)
         await send(link, MARK, count, LAST | END)
 
-    run(link, send_all())
+    drive(send_all())
     assert peer.says() == str(count)
     assert peer.process.wait() == 0
 
@@ -117,28 +113,28 @@ VALUES: dict[str, tuple[Any, float]] = {
 def test_values_arrive_in_another_process(start: StartPeer) -> None:
     link, peer = start("sum_up", "sender", slot_bytes=1024, queue_frames=3)
     for value, total in [*VALUES.values(), *reversed(VALUES.values())]:
-        run(link, send(link, value))
+        drive(send(link, value))
         assert float(peer.says()) == total
-    run(link, send(link, MARK, flags=LAST | END))
+    drive(send(link, MARK, flags=LAST | END))
     assert peer.process.wait() == 0
 
 
 def test_what_is_defined_only_here_arrives_in_another_process(start: StartPeer) -> None:
     link, peer = start("answer_to_calls", "sender")
     offset = np.arange(5)
-    run(link, send(link, lambda: int((offset + 1).sum())))
+    drive(send(link, lambda: int((offset + 1).sum())))
     assert peer.says() == "15"
     frame = AudioFrame(array=np.ones((8, 2), np.float32))
-    run(link, send(link, lambda: frame.channels))
+    drive(send(link, lambda: frame.channels))
     assert peer.says() == "2"
 
 
 def test_a_sender_gets_the_credit_of_a_sleeping_receiver_back(start: StartPeer) -> None:
     link, peer = start("sum_up", "sender", queue_frames=2)
     for number in range(50):
-        run(link, send(link, number))
+        drive(send(link, number))
         assert float(peer.says()) == number
-    run(link, link.sender_bell.until(lambda: link.sender.unreleased() == 0 or None, CREDIT))
+    drive(link.sender_bell.until(lambda: link.sender.unreleased() == 0 or None, CREDIT))
 
 
 async def receive(link: Link) -> Frame:
@@ -148,7 +144,7 @@ async def receive(link: Link) -> Frame:
 
 def test_views_stay_valid_after_their_sender_was_killed(start: StartPeer) -> None:
     link, peer = start("send_until_killed", "receiver", queue_frames=4)
-    first, second = (run(link, receive(link)).value for _ in range(2))
+    first, second = (drive(receive(link)).value for _ in range(2))
     assert peer.says() == "sent"
     peer.kill()
     assert (first == 0).all()
@@ -160,16 +156,16 @@ def test_frames_that_were_sent_before_the_sender_was_killed_still_come(start: St
     assert peer.says() == "sent"
     peer.kill()
     for number in range(3):
-        frame = run(link, receive(link))
+        frame = drive(receive(link))
         assert frame.number == number
         assert (frame.value == number).all()
 
 
 def test_views_stay_valid_after_their_sender_has_left(start: StartPeer) -> None:
     link, peer = start("send_and_wait", "receiver")
-    array = run(link, receive(link)).value
-    nested = run(link, receive(link)).value
-    assert run(link, receive(link)).flags & END
+    array = drive(receive(link)).value
+    nested = drive(receive(link)).value
+    assert drive(receive(link)).flags & END
     peer.close()
     assert np.array_equal(array, np.arange(1000))
     assert np.array_equal(nested["array"], np.arange(1000))

@@ -67,14 +67,14 @@ def test_a_muted_bell_writes_to_nobodys_descriptor(bell: OwnDoorbell) -> None:
 def test_until_looks_once_more_after_parking(bell: OwnDoorbell) -> None:
     """What comes between the first look and the parking is not rung for."""
     answers = iter([None, "came in between"])
-    assert drive(bell.until(lambda: next(answers), DATA), bell) == "came in between"
+    assert drive(bell.until(lambda: next(answers), DATA)) == "came in between"
 
 
 def test_until_ends_with_the_waiter(bell: OwnDoorbell) -> None:
     bell.waiter = BlockingWaiter(bell, lambda: True)
     bell.ring()
     with pytest.raises(Stopped):
-        drive(bell.until(lambda: None, DATA), bell)
+        drive(bell.until(lambda: None, DATA))
 
 
 def test_two_threads_that_hand_a_ball_to_each_other(bell: OwnDoorbell) -> None:
@@ -85,7 +85,7 @@ def test_two_threads_that_hand_a_ball_to_each_other(bell: OwnDoorbell) -> None:
     def play(mine: OwnDoorbell, theirs: Doorbell, parity: int) -> None:
         mine.waiter = BlockingWaiter(mine, lambda: False)
         for turn in range(parity, rounds, 2):
-            drive(mine.until(lambda turn=turn: True if ball[0] == turn else None, DATA), mine)  # type: ignore[misc]
+            drive(mine.until(lambda turn=turn: True if ball[0] == turn else None, DATA))  # type: ignore[misc]
             ball[0] += 1
             theirs.ring_for(DATA)
 

@@ -1,9 +1,9 @@
-"""Running a stage without an event loop: a coroutine that is resumed whenever the doorbell rings."""
+"""Running a stage without an event loop: a coroutine that never yields, because what it waits for blocks the thread."""
 
 from __future__ import annotations
 
-import select
-from collections.abc import Callable, Coroutine, Generator
+import os
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from remotemedia.ipc.doorbell import OwnDoorbell
@@ -11,29 +11,19 @@ from remotemedia.workers.stage import Stopped
 
 T = TypeVar("T")
 
-
-class _Sleep:
-    """Awaiting this hands control to `drive`, which sleeps."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-_sleep = _Sleep()
+_COUNTER_BYTES = 8
 
 
 class BlockingWaiter:
-    """Waits by blocking the whole thread, with the GIL released."""
+    """Waits by blocking the whole thread, with the GIL released: one system call for a wake-up."""
 
     def __init__(self, bell: OwnDoorbell, stop_requested: Callable[[], bool]) -> None:
-        self._bell = bell
+        self._fd = bell.fd
         self._stop_requested = stop_requested
+        os.set_blocking(bell.fd, True)
 
     async def rung(self) -> None:
-        await _sleep
-        self._bell.clear()
+        os.read(self._fd, _COUNTER_BYTES)  # and not eventfd_read, which a signal interrupts
         if self._stop_requested():
             raise Stopped
 
@@ -41,16 +31,12 @@ class BlockingWaiter:
         """Nobody else runs here."""
 
 
-def drive(coroutine: Coroutine[Any, Any, T], bell: OwnDoorbell) -> T:
-    """Run `coroutine` to its end. It may await nothing but `bell` (through BlockingWaiter) and other coroutines."""
-    poll = select.poll()
-    poll.register(bell.fd, select.POLLIN)
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` to its end. It may await nothing but doorbells (through BlockingWaiter) and other coroutines."""
     try:
-        while True:
-            awaited = coroutine.send(None)
-            if awaited is not None:
-                coroutine.throw(RuntimeError(_NO_LOOP))
-            poll.poll()
+        coroutine.send(None)
+        while True:  # it has awaited something else
+            coroutine.throw(RuntimeError(_NO_LOOP))
     except StopIteration as result:
         return result.value  # type: ignore[no-any-return]
 

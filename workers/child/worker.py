@@ -178,7 +178,7 @@ class Worker:
         """Initialize, process, clean up; gives what cleanup raised, as text."""
         if not needs_event_loop(node):
             self._bell.waiter = BlockingWaiter(self._bell, lambda: self._board.stop_requested)
-            return drive(self._live_with(node), self._bell)
+            return drive(self._live_with(node))
         import asyncio
 
         async def live_in_loop() -> str | None:
@@ -296,4 +296,4 @@ class Worker:
 
     def _wait_for_stop(self) -> None:
         self._bell.waiter = BlockingWaiter(self._bell, lambda: self._board.stop_requested)
-        drive(self._stop_asked(), self._bell)
+        drive(self._stop_asked())
