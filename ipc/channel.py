@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -75,10 +76,11 @@ class Mark:
 MARK = Mark()
 
 
-class Frame:
-    """A received frame. Holds its slot (`lease`) until it is dropped together with everything derived from `value`."""
+class Frame(msgspec.Struct, gc=False):
+    """A received frame. Holds its slot (`lease`) until it is dropped together with everything derived from `value`.
 
-    __slots__ = ("flags", "index", "lane", "lease", "nbytes", "number", "sent_as", "sequence", "session", "value")
+    A Struct because it is made for every frame, and that is the quickest way; nothing in it leads back to it.
+    """
 
     value: Any
     """The data; MARK for a bare mark."""
@@ -91,9 +93,9 @@ class Frame:
     lease: Any
     sequence: int
     """The channel's own number of it."""
-    lane: int
+    lane: int = 0
     """Which input of the stage it came from."""
-    sent_as: tuple[int, int] | None
+    sent_as: tuple[int, int] | None = None
     """Its (number, flags) on the channel, where a stage with several inputs sees others."""
 
 

@@ -76,12 +76,18 @@ class LocalSender:
         self._in_flight[self.sequence] = parcel.nbytes
         lease = LocalLease(self, self.sequence)
         for receiver in self.receivers:
-            frame = Frame()
-            frame.value, frame.nbytes, frame.lease = parcel.value, parcel.nbytes, lease
-            frame.number, frame.index = stamp.number, stamp.index
-            frame.sequence, frame.lane, frame.sent_as = self.sequence, 0, None
-            frame.session, frame.flags = stamp.session, stamp.flags
-            receiver._queue.append(frame)
+            receiver._queue.append(
+                Frame(
+                    parcel.value,
+                    stamp.number,
+                    stamp.index,
+                    stamp.session,
+                    stamp.flags,
+                    parcel.nbytes,
+                    lease,
+                    self.sequence,
+                )
+            )
         self._bell.ring_for(DATA)
 
     def unreleased(self) -> int:

@@ -33,20 +33,18 @@ class Lease(Memory):  # type: ignore[valid-type,misc]
     thread.
     """
 
-    __slots__ = ("receiver", "sample", "sequence", "ticket", "tickets")
+    __slots__ = ("sample", "terms")
 
-    receiver: ShmReceiver
     sample: Any
-    sequence: int
-    ticket: int
-    tickets: memoryview
+    terms: tuple[ShmReceiver, int, int, memoryview]
+    """The receiver, and what is written when it goes back: sequence number, ticket, the words of the tickets."""
 
     def __del__(self) -> None:
-        receiver, sequence = self.receiver, self.sequence
+        receiver, sequence, ticket, tickets = self.terms
         receiver._held.pop(sequence, None)
         # The words of a sender that is dead may be in use again by the second after it.
         if receiver._acceptance.generation - (sequence >> GENERATION_SHIFT) < 2:  # noqa: PLR2004
-            self.tickets[self.ticket] = sequence
+            tickets[ticket] = sequence
         self.sample = None  # after the ticket: this drop is the fence between writing it and reading the sender's word
         receiver._sender_bell.ring_for(CREDIT)
 
@@ -106,8 +104,7 @@ class ShmReceiver:
                 Header.from_address(sample.user_header_ptr)
             )
             lease: Any = Lease.from_address(sample.payload_ptr)
-            lease.sample, lease.receiver, lease.ticket, lease.sequence = sample, self, ticket, sequence
-            lease.tickets = self._tickets
+            lease.sample, lease.terms = sample, (self, sequence, ticket, self._tickets)
             is_next = sequence == acceptance.sequence + 1 and not acceptance.checks_keys  # is_next(), without the call
             if is_next or not self._drop(lease, number, index):
                 break
@@ -115,14 +112,11 @@ class ShmReceiver:
         acceptance.sequence, acceptance.key, acceptance.is_complete = sequence, (number, index), bool(flags & LAST)
         layout = read_layout(data)
         nbytes = layout.nbytes
-        copy = self._holds_too_much(nbytes) and layout.kind != BARE
-        self._held[sequence] = nbytes
-        frame = Frame()
-        frame.sequence, frame.lane, frame.sent_as = sequence, 0, None
-        frame.number, frame.index, frame.session, frame.flags, frame.nbytes = number, index, session, flags, nbytes
-        frame.lease = lease
-        frame.value = self._array(lease, layout, copy) if layout.kind == ARRAY else self._other(lease, layout, copy)
-        return frame
+        held = self._held
+        copy = bool(held or not self._most_held) and layout.kind != BARE and self._holds_too_much(nbytes)
+        held[sequence] = nbytes
+        value = self._array(lease, layout, copy) if layout.kind == ARRAY else self._other(lease, layout, copy)
+        return Frame(value, number, index, session, flags, nbytes, lease, sequence)
 
     def _drop(self, lease: Lease, number: int, index: int) -> bool:
         """Whether a frame is not the one that is to be taken next; after the death of one side or the other.
@@ -130,7 +124,7 @@ class ShmReceiver:
         Raises ChannelError if frames are missing.
         """
         acceptance, words = self._acceptance, self._lane.words
-        sequence = lease.sequence
+        _, sequence, ticket, _ = lease.terms
         first = words[FIRST] if words[FIRST_FOR] == self._generation else None
         verdict = acceptance.judge(sequence, (number, index), first)
         self._tickets = self._lane.tickets(acceptance.generation)
@@ -148,9 +142,9 @@ class ShmReceiver:
                     self.name, f"frame {sequence:#x} came after frame {acceptance.sequence:#x}: frames were lost"
                 )
         if verdict in _NOT_TO_RELEASE:
-            lease.sequence, lease.tickets = 0, self._no_tickets
+            lease.terms = self, 0, ticket, self._no_tickets
         else:
-            lease.tickets = self._tickets
+            lease.terms = self, sequence, ticket, self._tickets
         return verdict is not Verdict.NEXT
 
     def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
@@ -201,9 +195,7 @@ class ShmReceiver:
     def _holds_too_much(self, nbytes: int) -> bool:
         """Whether a view of one more frame could leave the sender without credit: then it gets copied instead."""
         held = self._held
-        if len(held) >= self._most_held:
-            return True
-        return bool(held) and sum(list(held.values())) + nbytes > self._most_held_bytes
+        return len(held) >= self._most_held or sum(list(held.values())) + nbytes > self._most_held_bytes
 
     def _count_copy(self, nbytes: int) -> None:
         self.copies += 1

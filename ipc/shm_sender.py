@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from sys import getrefcount
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -85,13 +86,12 @@ source frame.
 """
 
 
-class ShmParcel:
+class ShmParcel(msgspec.Struct, gc=False):
     """A slot that is ready to be sent."""
 
-    __slots__ = ("layout", "nbytes", "sample")
-
-    def __init__(self, sample: Any, layout: bytes, nbytes: int) -> None:
-        self.sample, self.layout, self.nbytes = sample, layout, nbytes
+    sample: Any
+    layout: bytes
+    nbytes: int
 
 
 class ShmSender:
@@ -111,6 +111,7 @@ class ShmSender:
         self.copies = 0
         self.bytes_copied = 0
         self._config = config
+        self._most_bytes, self._window = config.max_frame_bytes, config.window_bytes
         lanes = [spec.lane(index, ledger) for index in range(spec.receivers)]
         self._lanes = [lane.tickets(generation) for lane in lanes]
         self._words = [lane.words for lane in lanes]
@@ -147,8 +148,9 @@ class ShmSender:
         layout = array_layout(shape, dtype)
         if layout is None or len(self._open_slots) >= max_open_slots:
             return np.empty(shape, dtype)
-        nbytes = layout[1]
-        room = max(nbytes, min(nbytes + _TAIL_ROOM, self._config.max_frame_bytes))
+        room = layout[1] + _TAIL_ROOM
+        if room > self._most_bytes:
+            room = max(layout[1], self._most_bytes)
         slot: Any = Slot.from_address((sample := self._loan(room)).payload_ptr)
         slot.sample, slot.sender, slot.room = sample, self, room
         self._open_slots.add(id(slot))
@@ -206,6 +208,10 @@ class ShmSender:
         if kind is np.ndarray:
             layout = array_layout(value.shape, value.dtype)
             if layout is not None:
+                if unshared and value.base.__class__ is Slot:  # as `empty` gave it
+                    slot = value.base
+                    if slot.sender is self and value.flags.c_contiguous:
+                        return ShmParcel(self._take(slot), *layout)
                 return self._pack_array(value, layout, unshared)
         elif value is MARK:
             return ShmParcel(self._loan(0), _BARE, 0)
@@ -219,9 +225,8 @@ class ShmSender:
         if unshared and array.base is not None:
             slot = self._slot_under(array)
             if slot is not None:
-                if array.base is not slot:  # a view: it may start anywhere
-                    offset = address_of(array) - ctypes.addressof(slot)
-                    layout = array_layout(array.shape, array.dtype, offset) or layout
+                offset = address_of(array) - ctypes.addressof(slot)  # a view may start anywhere
+                layout = array_layout(array.shape, array.dtype, offset) or layout
                 return ShmParcel(self._take(slot), *layout)
         nbytes = layout[1]
         sample = self._loan(nbytes)
@@ -292,7 +297,7 @@ class ShmSender:
         replay = self._replay
         if replay is not None and replay.is_due() and not replay.go_on():
             return False  # what is new must not overtake what is sent again
-        if self._fits(nbytes):
+        if self._free and self._bytes_in_flight + nbytes <= self._window:
             return True
         self._collect()
         return self._fits(nbytes)
@@ -306,7 +311,7 @@ class ShmSender:
         """
         if not self._free:
             return False
-        window = self._config.window_bytes
+        window = self._window
         if self._bytes_in_flight + nbytes <= window:
             return True
         if nbytes > self._large:
@@ -326,14 +331,11 @@ class ShmSender:
                     break
             else:
                 self._free.append(ticket)
-                self._account(-1, -nbytes, large=nbytes > self._large)
+                self._bytes_in_flight -= nbytes
+                if nbytes > self._large:
+                    self._large_in_flight -= 1
+                    self._large_bytes_in_flight -= nbytes
         in_flight.extendleft(reversed(held))
-
-    def _account(self, frames: int, nbytes: int, *, large: bool) -> None:
-        self._bytes_in_flight += nbytes
-        if large:
-            self._large_in_flight += frames
-            self._large_bytes_in_flight += nbytes
 
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
         sample, nbytes, retained = parcel.sample, parcel.nbytes, self._retained
@@ -350,7 +352,10 @@ class ShmSender:
             stamp.flags,
             parcel.layout,
         )
-        self._account(1, nbytes, large=nbytes > self._large)
+        self._bytes_in_flight += nbytes
+        if nbytes > self._large:
+            self._large_in_flight += 1
+            self._large_bytes_in_flight += nbytes
         reached = getattr(sample, "__assume_init")().send()
         self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained(), stamp.number))
         for bell in self._bells:

@@ -47,10 +47,11 @@ class Acknowledging:
 
     def finished(self, frame: Frame) -> bool:
         """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
-        sent_as, stamp = frame.sent_as, self._stamp
+        sent_as = frame.sent_as
         number, flags = (frame.number, frame.flags) if sent_as is None else sent_as
-        if not frame.index and flags & LAST and self._forgets_complete[frame.lane]:
+        if flags & LAST and not frame.index and self._forgets_complete[frame.lane]:
             return False  # all of its number: its sender need not be told, it sees that from the word of completion
+        stamp = self._stamp
         position = frame.sequence, number, frame.index, flags, frame.session, stamp.number, stamp.index
         self._unacknowledged.add(self._sender.sequence, frame.lane, position)
         if self.snapshots is not None:

@@ -159,7 +159,8 @@ class Fabric:
     def inbox(self, stage: int) -> Inbox:
         """The receiving ends of an inline stage, or of COLLECT."""
         receivers = [self._receiver(producer, stage) for producer in self._plan.producers_of(stage)]
-        return Inbox(receivers, completion=self._completion() if stage == self._plan.collect else None)
+        completion = self._completion() if stage == self._plan.collect else None
+        return Inbox(receivers, safe=self._plan.retain, completion=completion)
 
     def _completion(self) -> Completion | None:
         word = self._plan.completed

@@ -37,26 +37,33 @@ class Inbox:
         self._ahead: list[deque[Frame]] = [deque() for _ in receivers]
         """Per input: frames that were received before their turn."""
         self._owed = 0
-        self._last = 0, (0, 0)
+        self._last: tuple[int, tuple[int, int]] | None = None
+        """What is to be acknowledged. Not what is all of its number, where completion tells the sender of it."""
         self._only = receivers[0].receive if len(receivers) == 1 else None
+        self._only_ahead = self._ahead[0] if len(receivers) == 1 else None
 
     def take(self) -> Frame | None:
         """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
-        if self._only is not None:
-            frame = self._only() if not self._ahead[0] else self._ahead[0].popleft()
-            if frame is None:
-                if self._owed:
-                    self.acknowledge()
-                return None
-            self.bytes_in += frame.nbytes
-            if self._completion is not None and frame.flags & LAST:
-                self._completion.reached(frame.number)
-            if self._safe:
-                self._owed += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
+        if self._only is None:
+            return self._take_merged()
+        frame = self._only() if not self._only_ahead else self._only_ahead.popleft()
+        if frame is None:
+            if self._owed:
+                self.acknowledge()
+            return None
+        self.bytes_in += frame.nbytes
+        if self._safe:
+            is_last = frame.flags & LAST
+            if self._completion is None or frame.index or not is_last:
                 self._last = frame.sequence, (frame.number, frame.index)
-                if self._owed >= _BATCH:
-                    self.acknowledge()
-            return frame
+            if self._completion is not None and is_last:
+                self._completion.reached(frame.number)
+            self._owed += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
+            if self._owed >= _BATCH:
+                self.acknowledge()
+        return frame
+
+    def _take_merged(self) -> Frame | None:
         frame = self._take_in_turn()
         if frame is None:
             return None
@@ -91,7 +98,9 @@ class Inbox:
         """Acknowledge all that was taken, where that needs no more than its being here."""
         if self._owed:
             self._owed = 0
-            self.receivers[0].acknowledge(*self._last)
+            if self._last is not None:
+                self.receivers[0].acknowledge(*self._last)
+                self._last = None
             if self._completion is not None:
                 self._completion.tell()
 

@@ -28,8 +28,6 @@ from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import Snapshots
 from remotemedia.workers.streaming import Inputs
 
-_PUBLISH_EVERY = 64
-"""Frames between two updates of the byte counters on the board."""
 _BREATHE_NS = 1_000_000
 _SESSION_BITS = 0xFFFF_FFFF
 
@@ -113,7 +111,6 @@ class Stage:
         self.taken = -1
         """Number of the input that was taken last."""
         self._bytes_out = 0
-        self._since_published = 0
         self._breathe_at = 0
         node._outlet = sender
 
@@ -430,9 +427,6 @@ class Stage:
         stamp.index = stamp.index + 1 if stamp.number == number else 0
         stamp.number, stamp.flags = number, flags
         self._bytes_out += parcel.nbytes
-        self._since_published += 1
-        if self._since_published >= _PUBLISH_EVERY:
-            self.publish()
         try:
             self.sender.send(parcel, stamp)
         except ChannelBroken as error:
@@ -440,7 +434,6 @@ class Stage:
 
     def publish(self) -> None:
         """Bring the board's counters up to date."""
-        self._since_published = 0
         copies, bytes_copied = self.sender.copies, self.sender.bytes_copied
         for receiver in self.inbox.receivers:
             copies += receiver.copies

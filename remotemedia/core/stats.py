@@ -46,7 +46,7 @@ class NodeStats:
         values = self.values
         values[CALLS] += 1
         values[BUSY_NS] += duration_ns
-        values[FIELDS + bucket(duration_ns)] += 1
+        values[bucket(duration_ns) + FIELDS] += 1
 
     def quantile_us(self, q: float) -> float:
         """The q-quantile (0..1) of the durations, in µs; 0 if there were none."""

@@ -227,6 +227,7 @@ class Pool:
         self._installed.__enter__()
         self._fabric = Fabric(self._plan, config)
         self._feed: ShmSender | None = None
+        self._exchange: _Exchange | None = None
         self.seats: list[Seat] = []
         self.coordinator = Process(self.machine, "coordinator", self._coordinate)
         self._until_asleep(self.coordinator)
@@ -248,7 +249,7 @@ class Pool:
         for stage in self._stages:  # arrays that nodes hold lead back here, and no collector sees through them
             stage.sender.close()
             vars(stage).clear()
-        vars(self._exchange).clear()
+        self._exchange = None
         self._installed.__exit__(None, None, None)
         self._fabric.close()
 
@@ -411,6 +412,7 @@ class Pool:
                 seat.stage.node.held = None
         assert self._feed is not None
         self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
+        assert self._exchange is not None
         if self._exchange.take():  # what was remade in the end is dropped when the next frame is wanted
             raise Violation("a frame after the end")
         senders = [self._feed, *(seat.stage.sender for seat in self.seats if seat.stage)]
