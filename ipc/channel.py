@@ -76,10 +76,10 @@ class Mark:
 MARK = Mark()
 
 
-class Frame(msgspec.Struct, gc=False):
+class Frame(msgspec.Struct):
     """A received frame. Holds its slot (`lease`) until it is dropped together with everything derived from `value`.
 
-    A Struct because it is made for every frame, and that is the quickest way; nothing in it leads back to it.
+    A Struct, because one is made for every frame, and that is the quickest way.
     """
 
     value: Any

@@ -54,6 +54,7 @@ class Exchange:
         self._owners: dict[int, tuple[Owner, int, int]] = {}
         """By number in the pool: who put it in, as its how-manieth, and its size in bytes."""
         self._calls = 0
+        self._breathe_at = 0.0
         self._streams: list[Stream] = []
         self._feeders: dict[Stream, asyncio.Task[None]] = {}
         self._source_run: Stream | None = None
@@ -69,16 +70,29 @@ class Exchange:
     async def process(self, value: Any) -> Any:
         """Send one value through; its output, a list of several, or None."""
         self.refuse_input_if_over()
-        call = Call(self._loop.create_future())
+        call = Call()
         self._calls += 1
-        # As long as a call waits, the bell is either asked for or rung. What a stream that was left had not taken comes
-        # first: the call's own output cannot come, and ring, before there is room for it.
-        self.listen()
         try:
-            await self.submit(value, LAST, call)
-            return await call.future
+            if not self._send_at_once(value, LAST, call):
+                # As long as a call waits, the bell is either asked for or rung. What a stream that was left had not
+                # taken comes first: the call's own output cannot come, and ring, before there is room for it.
+                self.listen()
+                await self.submit(value, LAST, call)
+            self.listen()
+            if call.is_over:  # the worker was quicker than this thread
+                await self._breathe()
+            else:
+                await call.over(self._loop)
+            return call.result()
         finally:
             self._settle(call)
+
+    async def _breathe(self) -> None:
+        """Give other tasks of the loop their turn, where nothing has to be waited for."""
+        now = monotonic()
+        if now > self._breathe_at:
+            await asyncio.sleep(0)
+            self._breathe_at = monotonic() + _BREATHE_S
 
     def _settle(self, call: Call) -> None:
         if call.waits:
@@ -98,12 +112,8 @@ class Exchange:
         """Send one frame in as soon as there is room for it; first come, first served."""
         if self._error is not None:
             raise self._error
-        if not self.line:
-            parcel = self._feed.pack(value)
-            if self.may_send(parcel.nbytes):
-                self.send(parcel, flags, owner, session)
-                return
-            del parcel
+        if self._send_at_once(value, flags, owner, session):
+            return
         turn = Turn()
         self.line.join(turn)
         try:
@@ -115,6 +125,16 @@ class Exchange:
         finally:
             self.line.leave(turn)
             self._check_drained()
+
+    def _send_at_once(self, value: Any, flags: int, owner: Owner, session: int = 0) -> bool:
+        """Send one frame in if there is room for it and nobody else waits for that."""
+        if self.line:
+            return False
+        parcel = self._feed.pack(value)
+        if not self.may_send(parcel.nbytes):
+            return False
+        self.send(parcel, flags, owner, session)
+        return True
 
     async def _submit_first(self, turn: Turn, value: Any, flags: int, owner: Owner, session: int) -> None:
         parcel = self._feed.pack(value)
@@ -260,6 +280,8 @@ class Exchange:
         rung.
         """
         self._take_wanted()
+        if not self._wanted():
+            return
         self._bell.park(what)
         self._take_wanted()
         if what & CREDIT:

@@ -46,27 +46,47 @@ class Owner(Protocol):
 class Call:
     """One `process()`: collects the outputs of one number."""
 
-    __slots__ = ("future", "sent", "values", "waits")
+    __slots__ = ("_error", "_values", "_waiter", "is_over", "sent", "waits")
 
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
+    def __init__(self) -> None:
         self.waits = True
         """Counted among the calls for which outputs are taken."""
         self.sent = 0
-        self.values: list[Any] = []
+        self.is_over = False
+        self._values: list[Any] = []
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Returns when all outputs are there, or it has failed."""
+        if not self.is_over:
+            self._waiter = loop.create_future()
+            await self._waiter
+
+    def result(self) -> Any:
+        """The outputs. Raises why there are none."""
+        if self._error is not None:
+            raise self._error
+        return as_list(self._values)
 
     def deliver(self, frame: Frame, _index: int) -> None:
         if frame.value is not MARK:
-            self.values.append(frame.value)
-        if frame.flags & LAST and not self.future.done():
-            self.future.set_result(as_list(self.values))
+            self._values.append(frame.value)
+        if frame.flags & LAST:
+            self._end()
 
     def frame_failed(self, error: BaseException, _frame: Frame) -> None:
         self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.is_over:
+            self._error = error
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Stream:

@@ -407,6 +407,9 @@ class WorkerPool(Blocking):
         return self._working_exchange().stream(source, own_sources=own_sources, copy=copy)
 
     def _working_exchange(self) -> Exchange:
+        exchange, is_over = self._exchange, self._closing is not None or self._error is not None
+        if exchange is not None and not is_over and asyncio._get_running_loop() is self._loop:
+            return exchange  # the way of every frame; all else finds out what is wrong
         if self._closing is not None:
             raise PoolClosed("the pool is closed")
         if self._loop is None or self._parts is None:
