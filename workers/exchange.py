@@ -128,7 +128,7 @@ class Exchange:
 
     def _send_at_once(self, value: Any, flags: int, owner: Owner, session: int = 0) -> bool:
         """Send one frame in if there is room for it and nobody else waits for that."""
-        if self.line:
+        if self.line.waiting:
             return False
         parcel = self._feed.pack(value)
         if not self.may_send(parcel.nbytes):
@@ -229,7 +229,7 @@ class Exchange:
             if not (stream.results or stream.finished or stream.error or self.take_one()):
                 await self._next_result(stream)
             if stream.results:
-                if self.line:
+                if self.line.waiting:
                     self.line.leave(stream)  # its consumer may take its time
                 output = stream.results.popleft()
                 stream.consumed()
@@ -257,6 +257,8 @@ class Exchange:
 
     def spare_slot(self, feed: Feed) -> None:
         """The item of `feed` has to wait: if too many do, it gives its slot back and is packed again later."""
+        if len(self._streams) <= _MOST_PACKED:
+            return
         if sum(stream.feed is not None and stream.feed.parcel is not None for stream in self._streams) > _MOST_PACKED:
             feed.parcel = None
 
@@ -289,7 +291,7 @@ class Exchange:
 
     def _wanted(self) -> bool:
         """Whether somebody waits for an output, or for the room that taking one makes."""
-        if self._calls or self.line or self.sessions.under_way or self._drained is not None:
+        if self._calls or self.line.waiting or self.sessions.under_way or self._drained is not None:
             return True
         return bool(self._streams) and any(stream.wants for stream in self._streams)
 
@@ -322,7 +324,7 @@ class Exchange:
             self._window.leave(nbytes)
             if isinstance(owner, Call):
                 self._settle(owner)
-            if self.line:
+            if self.line.waiting:
                 self.line.wake_first()
         if flags & FAILED:
             owner.frame_failed(self._error_of(frame.value), frame)
@@ -361,7 +363,7 @@ class Exchange:
         await asyncio.shield(self._drained)
 
     def _check_drained(self) -> None:
-        if self._drained is None or self._drained.done() or self._owners or self.line:
+        if self._drained is None or self._drained.done() or self._owners or self.line.waiting:
             return
         if self._source_run is None or self._source_run.finished:
             self._drained.set_result(None)

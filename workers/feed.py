@@ -61,7 +61,7 @@ class Feed:
             exchange.send(self.parcel, self._flags, stream)
             self.parcel = self._item = None
             self.waits = False
-            if exchange.line:
+            if exchange.line.waiting:
                 exchange.line.leave(stream)
             if self._exhausted:
                 return True

@@ -40,26 +40,23 @@ class Turn:
 
 
 class Line:
-    """Who waits, in order of arrival. Empty: false."""
+    """Who waits: `waiting`, in order of arrival."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Waiting] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: deque[Waiting] = deque()
 
     def lets(self, who: Waiting) -> bool:
         """Whether nobody is before `who`."""
-        return not self._waiting or self._waiting[0] is who
+        return not self.waiting or self.waiting[0] is who
 
     def join(self, who: Waiting) -> None:
         """Queue up, unless it stands in the line already."""
-        if who not in self._waiting:
-            self._waiting.append(who)
+        if who not in self.waiting:
+            self.waiting.append(who)
 
     def leave(self, who: Waiting) -> None:
         """Step out, served or not; who comes first then is woken."""
-        waiting = self._waiting
+        waiting = self.waiting
         if who not in waiting:
             return
         was_first = waiting[0] is who
@@ -69,10 +66,10 @@ class Line:
 
     def wake_first(self) -> None:
         """There may be room."""
-        if self._waiting:
-            self._waiting[0].wake()
+        if self.waiting:
+            self.waiting[0].wake()
 
     def wake_all(self) -> None:
         """There will never be room again."""
-        for each in list(self._waiting):
+        for each in list(self.waiting):
             each.wake()
