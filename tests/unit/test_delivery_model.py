@@ -255,6 +255,42 @@ def _position_after_acknowledging() -> Any:
     return mock.patch.object(shm_receiver.ShmReceiver, "acknowledge", acknowledge)
 
 
+def _completion_at_any_time() -> Any:
+    """What is complete is forgotten also while a receiver's next generation has not been noticed."""
+
+    def known_completed(self: ShmSender) -> int:
+        if self._completion is not None:
+            self._completed = self._completion[0]
+        return self._completed
+
+    return mock.patch.object(ShmSender, "_known_completed", known_completed)
+
+
+def _no_first() -> Any:
+    real = Acceptance.judge
+    return mock.patch.object(Acceptance, "judge", lambda self, sequence, key, _first=None: real(self, sequence, key))
+
+
+def _complete_views_stay() -> Any:
+    """The tickets of complete frames that a dead receiver held are not given back."""
+    real = ShmSender.forget
+
+    def forget(self: ShmSender, lane: int, generation: int) -> None:
+        completed, self._completed = self._completed, 0
+        real(self, lane, generation)
+        self._completed = completed
+
+    return mock.patch.object(ShmSender, "forget", forget)
+
+
+def _inputs_pass_each_other() -> Any:
+    def is_passed_by(self: Merge, number: int) -> bool:
+        self._present = number
+        return False
+
+    return mock.patch.object(Merge, "is_passed_by", is_passed_by)
+
+
 def _at_random(name: str, schedules: int, most_kills: int = 4) -> Iterator[Callable[[], int]]:
     setup = SETUPS[name]
     expected = undisturbed(setup)
@@ -283,6 +319,10 @@ MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[
     _tickets_of_repetitions: lambda: _at_random("fan-out", 1000, 8),
     _repetitions_stay: lambda: _at_every(7, "skip", 1, times=4, gap=60),
     _no_ring_after_a_death: lambda: _at_random("two", 100),
+    _completion_at_any_time: lambda: _at_random("diamond", 3000, 8),
+    _no_first: lambda: _at_random("chain", 300),
+    _complete_views_stay: lambda: _at_random("chain", 1500, 8),
+    _inputs_pass_each_other: lambda: _at_random("diamond", 3000, 8),
     _position_after_acknowledging: lambda: _at_random("diamond", 1500),
 }
 
