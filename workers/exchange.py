@@ -289,6 +289,11 @@ class Exchange:
         if what & CREDIT:
             self._feed.demand()
 
+    @property
+    def is_starving(self) -> bool:
+        """Whether there are inputs under way, and somebody waits for outputs that have not come."""
+        return bool(self._owners or self._source_run is not None) and self._wanted()
+
     def _wanted(self) -> bool:
         """Whether somebody waits for an output, or for the room that taking one makes."""
         if self._calls or self.line.waiting or self.sessions.under_way or self._drained is not None:

@@ -65,7 +65,11 @@ class Parts:
         self.control = ControlServer(self.directory.socket_path, weakly(on_message), loop)
 
     def begin_rounds(
-        self, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None], on_limit: Callable[[int, str], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_notice: Callable[[Notice], None],
+        on_limit: Callable[[int, str], None],
+        on_round: Callable[[], None],
     ) -> None:
         """Look after the workers from now on."""
         self.rounds = Rounds(
@@ -75,6 +79,7 @@ class Parts:
             loop,
             on_notice=on_notice,
             on_limit=on_limit,
+            on_round=on_round,
         )
 
     def begin_spares(self, loop: asyncio.AbstractEventLoop) -> None:

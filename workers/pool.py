@@ -21,6 +21,7 @@ from remotemedia.core.exceptions import (
     NodeError,
     NodeInitializeError,
     PipelineError,
+    PipelineStalled,
     PoolClosed,
     RemoteMediaError,
     WorkerError,
@@ -48,6 +49,7 @@ from remotemedia.workers.rounds import Notice
 from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
+from remotemedia.workers.standstill import Standstill
 from remotemedia.workers.supervisor import refuse_deep_nesting
 
 _logger = logging.getLogger("remotemedia.pool")
@@ -112,6 +114,7 @@ class WorkerPool(Blocking):
         self._stage_tasks: list[asyncio.Task[None]] = []
         self._initialized: list[int] = []
         self._closing: asyncio.Task[None] | None = None
+        self._standstill: Standstill | None = None
         self._error: RemoteMediaError | None = None
         self._finalizer: weakref.finalize[Any, WorkerPool] | None = None
         self.cleanup_errors: list[NodeError] = []
@@ -196,7 +199,8 @@ class WorkerPool(Blocking):
         if self._error is not None:
             raise self._error
         if remote:
-            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit))
+            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
+            self._standstill = Standstill(fabric.boards)
             parts.begin_spares(loop)
         fail = weakly(self._fail)
         self._stage_tasks = [
@@ -275,6 +279,16 @@ class WorkerPool(Blocking):
             self._events.emit(Stalled.of(notice.worker, notice.text, silent_s=notice.figures["silent_s"]))
         elif notice.kind == "memory_high":
             self._events.emit(MemoryWarning.of(notice.worker, notice.text, **notice.figures))
+
+    def _on_round(self) -> None:
+        parts, exchange = self._parts, self._exchange
+        if parts is None or exchange is None or self._standstill is None:
+            return
+        are_there = all(slot.state == "ready" for slot in parts.slots.values())
+        waiting = self._standstill.look(is_starving=are_there and exchange.is_starving)
+        if waiting:
+            names = [self._plan.graph.ids[index] for index in waiting]
+            self._fail(PipelineStalled(names, self._config.channel.queue_frames))
 
     def _on_limit(self, worker_id: int, reason: str) -> None:
         """A worker has reached one of its limits: it is replaced between two frames."""

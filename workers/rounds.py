@@ -73,10 +73,13 @@ class Rounds:
         *,
         on_notice: Callable[[Notice], None],
         on_limit: Callable[[int, str], None],
+        on_round: Callable[[], None],
     ) -> None:
-        """`on_limit(worker_id, reason)`: the worker is to be replaced between two frames; called once per process."""
+        """`on_limit(worker_id, reason)`: the worker is to be replaced between two frames; called once per process.
+        `on_round()`: called at each round.
+        """
         self._workers, self._timeouts, self._memory, self._loop = workers, timeouts, memory, loop
-        self._on_notice, self._on_limit = on_notice, on_limit
+        self._on_notice, self._on_limit, self._on_round = on_notice, on_limit, on_round
         looks_s = (timeouts.frame_timeout_s or math.inf) / _LOOKS_PER_FRAME_TIMEOUT
         self._period_s = min(timeouts.heartbeat_s, looks_s, SAMPLE_S)
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +109,7 @@ class Rounds:
         workers = [worker for worker in self._workers() if worker.watch is not None]
         for worker in workers:
             self._look_after(worker, now, grace=late)
+        self._on_round()
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_S
             self._sample(workers)

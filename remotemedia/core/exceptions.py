@@ -111,6 +111,22 @@ class PipelineError(RemoteMediaError):
     """The pipeline cannot do what was asked of it in its present state."""
 
 
+class PipelineStalled(PipelineError):
+    """All stages wait for each other: the channels between branches that meet again are too small for what one input
+    has on one of them. `waiting`: the names of the nodes that wait for room.
+    """
+
+    def __init__(self, waiting: Sequence[str], queue_frames: int) -> None:
+        self.waiting = tuple(waiting)
+        names = " and ".join(map(repr, waiting))
+        super().__init__(
+            f"the pipeline stands still: {names} {'waits' if len(waiting) == 1 else 'wait'} for room in the channel "
+            "to the next node, and no node is at work. Where branches meet again, all that one input has on one branch "
+            f"must fit into a channel: raise ChannelConfig(queue_frames={queue_frames}) in PoolConfig(channel=...), or "
+            "put the node that makes many outputs of one input behind the place where the branches meet"
+        )
+
+
 class NodeError(RemoteMediaError):
     """A node broke a rule of the node interface. Attributes: `node`, `reason`."""
 

@@ -48,6 +48,11 @@ class NodeStats:
         values[BUSY_NS] += duration_ns
         values[bucket(duration_ns) + FIELDS] += 1
 
+    @property
+    def progress(self) -> int:
+        """A number that has changed if there was a call since."""
+        return int(self.values[CALLS])
+
     def quantile_us(self, q: float) -> float:
         """The q-quantile (0..1) of the durations, in µs; 0 if there were none."""
         histogram = self.values[FIELDS:SIZE]

@@ -69,6 +69,7 @@ class Scene:
             asyncio.get_running_loop(),
             on_notice=self.notices.append,
             on_limit=lambda *told: self.limits.append(told),
+            on_round=lambda: None,
         )
 
     @property
