@@ -40,6 +40,7 @@ SAMPLES = {
     ManifestError: ManifestError(
         "unknown type", pointer="/nodes/0", expected="a known one", close_matches=["Blur"], source="m.json"
     ),
+    exceptions.PipelineStalled: exceptions.PipelineStalled(["spray", "blur"], 64),
     NodeError: NodeError("detector", "broke a rule"),
     SerializationError: SerializationError("detector", "cannot pickle", "do not", "detector.lock"),
     SizeLimitError: SizeLimitError("detector", 101 * 2**20, 100 * 2**20, [("weights", 90 * 2**20), ("bias", 2048)]),
