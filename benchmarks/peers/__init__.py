@@ -7,12 +7,14 @@ import importlib
 from benchmarks.peers.base import Contestant
 
 OURS = "remotemedia"
+NEVER = "remotemedia, no restarts"
 ICEORYX2 = "iceoryx2 + event"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
 
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
+    NEVER: "benchmarks.peers.ours:WithoutRestarts",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
     "shared-memory ring": "benchmarks.peers.shm_ring:SharedMemoryRing",
     EZMSG: "benchmarks.peers.ezmsg_units:EzmsgUnits",
@@ -22,7 +24,7 @@ _ADAPTERS = {
 }
 
 CONTESTANTS = tuple(_ADAPTERS)
-QUICK_CONTESTANTS = (OURS, ICEORYX2, EZMSG)
+QUICK_CONTESTANTS = (OURS, NEVER, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
 
 

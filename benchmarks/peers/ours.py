@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.peers.base import Contestant
 from benchmarks.work import WINDOW, Array, Work
-from remotemedia import ChannelConfig, Node, PoolConfig, WorkerPool
+from remotemedia import ChannelConfig, Node, PoolConfig, RestartPolicy, WorkerPool
 
 
 class AddOne(Node):
@@ -29,9 +29,13 @@ NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassTh
 class RemoteMedia(Contestant):
     """The window is a setting of the pool; `stream` keeps it by itself."""
 
+    restart: RestartPolicy | None = None
+    """The pool's own default: frames are kept for workers that die."""
+
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
-        self._pool = WorkerPool(nodes, config=PoolConfig(channel=ChannelConfig(queue_frames=WINDOW)))
+        config = PoolConfig(channel=ChannelConfig(queue_frames=WINDOW), restart=self.restart)
+        self._pool = WorkerPool(nodes, config=config)
         await self._pool.__aenter__()
 
     async def roundtrip(self, frame: Array) -> Array:
@@ -44,3 +48,9 @@ class RemoteMedia(Contestant):
 
     async def stop(self) -> None:
         await self._pool.__aexit__(None, None, None)
+
+
+class WithoutRestarts(RemoteMedia):
+    """The first death is the end, as with all the others: nothing is kept. The difference is what keeping costs."""
+
+    restart = RestartPolicy.never()
