@@ -323,8 +323,11 @@ class ShmSender:
         in_flight, lanes, held = self._in_flight, self._lanes, []
         safe = self.sequence if self._retained is None else self._acknowledged_by_all()
         completed = self._known_completed()
-        while in_flight and (in_flight[0][0] <= safe or in_flight[0][4] < completed):
-            sequence, ticket, nbytes, _, _ = entry = in_flight.popleft()
+        while in_flight:
+            sequence, ticket, nbytes, _, number = entry = in_flight[0]
+            if sequence > safe and number >= completed:
+                break
+            in_flight.popleft()
             for lane in lanes:
                 if lane[ticket] != sequence:
                     held.append(entry)
@@ -335,7 +338,8 @@ class ShmSender:
                 if nbytes > self._large:
                     self._large_in_flight -= 1
                     self._large_bytes_in_flight -= nbytes
-        in_flight.extendleft(reversed(held))
+        if held:
+            in_flight.extendleft(reversed(held))
 
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
         sample, nbytes, retained = parcel.sample, parcel.nbytes, self._retained
