@@ -411,10 +411,16 @@ class Pool:
             if hasattr(seat.stage.node, "held"):
                 seat.stage.node.held = None
         assert self._feed is not None
-        self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
         assert self._exchange is not None
-        if self._exchange.take():  # what was remade in the end is dropped when the next frame is wanted
-            raise Violation("a frame after the end")
+        while True:
+            self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
+            if self._exchange.take():  # what was remade in the end is dropped when the next frame is wanted
+                raise Violation("a frame after the end")
+            able = self.can_run()
+            if not able:
+                break
+            for process in able:
+                self.advance(process, 1000)
         senders = [self._feed, *(seat.stage.sender for seat in self.seats if seat.stage)]
         for sender in senders:
             assert isinstance(sender, ShmSender)
