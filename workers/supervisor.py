@@ -130,6 +130,7 @@ class Supervisor:
         self._frames_before = 0
         self._watch: Watch | None = None
         self._hang: Hang | None = None
+        self._broke: ProtocolError | None = None
         self._life, self._instructions = life.begin(config.timeouts)
         self._process: WorkerProcess | None = None
         self._output: OutputReader | None = None
@@ -267,6 +268,7 @@ class Supervisor:
                 self._cleanup_error = message.cleanup_error
                 self._feed(events.SaidGoodbye())
             case ProtocolError():
+                self._broke = self._broke or message
                 self._feed(events.Condemned(str(message)))
 
     def _on_report(self, report: Failed) -> None:
@@ -301,6 +303,7 @@ class Supervisor:
         try:
             self._life, instructions = life.transition(self._life, event)
         except life.IllegalTransition as error:
+            self._broke = self._broke or error
             self._life, instructions = life.transition(self._life, events.Condemned(str(error)))
         _logger.debug("%s: %s", self.identity, self._life.story[-1])
         self._carry_out(instructions)
@@ -370,6 +373,7 @@ class Supervisor:
                 frame=self._board.frame,
                 stderr=self._output.tail() if self._output is not None else "",
                 known=self._parts.circumstances(self, self._hang),
+                broke=self._broke,
             )
         )
 

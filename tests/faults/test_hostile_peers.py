@@ -10,16 +10,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 from fault_nodes import Pass
-from fault_tools import Place, files_of, soon
+from fault_tools import NO_RESTART, Place, files_of, soon
 
-from remotemedia.core.exceptions import WorkerError
+from remotemedia.core.exceptions import MalformedMessage, ProtocolError, ProtocolVersionMismatch, WorkerDied
+from remotemedia.events import Died
 from remotemedia.ipc import messages as m
 from remotemedia.ipc.control import ControlClient
 from remotemedia.workers.pool import WorkerPool
@@ -84,43 +87,81 @@ async def test_what_is_no_zeromq_at_all(place: Place) -> None:
 
 
 class SpeaksNonsense(Pass):
-    """Sends something through its own worker's control client."""
+    """Sends something through its own worker's control client when it sees the value 2; but not in later generations,
+    unless `always`.
+    """
 
-    def __init__(self, words: bytes) -> None:
+    def __init__(self, words: bytes, *, always: bool = False) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.always = words, always
 
     def process(self, data: Any) -> Any:
-        if data == 2:
+        if data == 2 and (self.always or not self.restart_count):
             (client,) = [thing for thing in gc.get_objects() if isinstance(thing, ControlClient)]
             client._outgoing.append(self.words)
             client.post(m.Log(records=[]))
+            client.flush(10.0)
+            threading.Event().wait()  # it is killed while it is at this very frame
         return data
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        b"garbage",
-        pickle.dumps(ValueError("a pickle")),
-        m.encode(m.Ready()),
+NONSENSE = {
+    "garbage": (b"garbage", MalformedMessage, "malformed control message"),
+    "nothing": (b"", MalformedMessage, "truncated"),
+    "a pickle": (pickle.dumps(ValueError("a pickle")), MalformedMessage, "malformed control message"),
+    "an unknown kind": (msgspec.msgpack.encode({"type": "obey"}), MalformedMessage, "Invalid value 'obey'"),
+    "a kind of the other direction": (m.encode(m.Welcome()), MalformedMessage, "Invalid value 'welcome'"),
+    "a field of another type": (
+        msgspec.msgpack.encode({"type": "skipped", "frame": "2", "text": ""}), MalformedMessage, "Expected `int`"
+    ),
+    "too large": (bytes(m.MAX_MESSAGE_BYTES + 1), MalformedMessage, f"more than {m.MAX_MESSAGE_BYTES} bytes"),
+    "ready twice": (m.encode(m.Ready()), ProtocolError, "said ready while ready"),
+    "another version": (
         m.encode(m.Hello(protocol_version=99, package_version="9", python_version="3", pid=1, token=bytes(32))),
-        m.encode(m.Goodbye()),
-    ],
-    ids=["garbage", "pickle", "ready twice", "another version", "goodbye too early"],
-)
-async def test_a_worker_that_breaks_the_protocol_is_ended(words: bytes, place: Place) -> None:
+        ProtocolVersionMismatch,
+        "version 99",
+    ),
+    "goodbye too early": (m.encode(m.Goodbye()), ProtocolError, "said goodbye while ready"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+async def test_a_worker_that_breaks_the_protocol_is_killed_and_replaced(kind: str, place: Place) -> None:
+    words, cause, told = NONSENSE[kind]
     async with WorkerPool([Pass(), SpeaksNonsense(words)]) as pool:
+        listener = pool.events()
+        pid = pool.snapshot().workers[1].pid
+        assert [output async for output in pool.stream(range(50))] == list(range(50))  # its successor does not say it
+        worker = pool.snapshot().workers[1]
+        assert (worker.generation, pool.snapshot().workers[0].generation) == (1, 0)
+        died = await asyncio.wait_for(anext(event async for event in listener if isinstance(event, Died)), 30)
+        assert (died.node, died.pid, died.generation) == ("SpeaksNonsense", pid, 0)
+        assert told in died.reason
+        assert issubclass(cause, ProtocolError)
 
-        async def until_broken() -> None:
-            while True:
-                await pool.process(2)
 
-        with pytest.raises(WorkerError) as caught:
-            await asyncio.wait_for(until_broken(), 30)
-        assert caught.value.node == "SpeaksNonsense"
-        assert "condemned" in " ".join(caught.value.story)
-        assert caught.value.reason
+@pytest.mark.parametrize("kind", ["an unknown kind", "too large", "goodbye too early"])
+async def test_without_restart_the_error_says_what_was_wrong(kind: str, place: Place) -> None:
+    words, cause, told = NONSENSE[kind]
+    async with WorkerPool([Pass(), SpeaksNonsense(words)], config=NO_RESTART) as pool:
+        pid = pool.snapshot().workers[1].pid
+        with pytest.raises(WorkerDied) as caught:
+            await asyncio.wait_for(pool.process(2), 30)
+    error = caught.value
+    assert (error.node, error.worker_id, error.pid, error.frame) == ("SpeaksNonsense", 1, pid, 0)
+    assert error.signal == "SIGKILL"
+    assert isinstance(error.__cause__, cause)
+    assert told in str(error.__cause__)
+    assert told in str(error)
+    assert f"pid {pid}" in str(error)
+
+
+async def test_a_frame_that_makes_its_worker_speak_nonsense_is_given_up(place: Place) -> None:
+    async with WorkerPool([SpeaksNonsense(b"garbage", always=True)]) as pool:
+        with pytest.raises(WorkerDied, match="broke the control protocol") as caught:
+            await asyncio.wait_for(pool.process(2), 30)
+        assert isinstance(caught.value.__cause__, MalformedMessage)
+        assert await pool.process(1) == 1
 
 
 OTHER_USER = """
