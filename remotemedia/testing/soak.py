@@ -48,7 +48,9 @@ _BYTES_NOISE = 8 * MIB
 _TREE_NOISE = 32 * MIB
 _COUNT_NOISE = 2.0
 _LATENCY_NOISE_US = 10_000.0
-"""Of the median over a second, which a busy machine and a restart may delay."""
+"""Of the median, which may double as well: the machine has other things to do."""
+_ENOUGH = 30
+"""Frames that a median is taken of: a few of them wait for a restart."""
 
 
 def tolerances(hours: float) -> dict[str, float]:
@@ -73,7 +75,7 @@ class Soak:
     """Where each reading was taken: seconds since the start, or the number of the cycle."""
     readings: list[Gauges] = field(default_factory=list)
     latencies_us: list[float] = field(default_factory=list)
-    """At each reading: the median since the reading before."""
+    """At each reading: the median of the frames since some readings before."""
     pools: int = 0
     streams: int = 0
     sessions: int = 0
@@ -90,9 +92,11 @@ class Soak:
         """Take a reading."""
         self.places.append(place)
         self.readings.append(Gauges.read())
-        if self._recent_us or self.latencies_us:
-            self.latencies_us.append(median(self._recent_us) if self._recent_us else self.latencies_us[-1])
-        self._recent_us.clear()
+        if len(self._recent_us) >= _ENOUGH:
+            self.latencies_us.append(median(self._recent_us))
+            self._recent_us.clear()
+        elif self.latencies_us:
+            self.latencies_us.append(self.latencies_us[-1])
 
     def trends(self, allowed: dict[str, float]) -> list[Trend]:
         """The trends of all gauges after the warm-up. Raises ValueError for too few readings."""
@@ -100,7 +104,8 @@ class Soak:
         lines = trends(self.places[start:], self.readings[start:], allowed)
         latencies = self.latencies_us[-len(self.places[start:]) :]
         if len(latencies) > 1:
-            lines.append(trend("latency_us", self.places[-len(latencies) :], latencies, _LATENCY_NOISE_US))
+            tolerance = max(_LATENCY_NOISE_US, median(latencies))
+            lines.append(trend("latency_us", self.places[-len(latencies) :], latencies, tolerance))
         return lines
 
 

@@ -54,7 +54,8 @@ async def test_what_grows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slower_and_slower_pool_is_noticed() -> None:
     soak = Soak()
     for second in range(20):
-        soak.took(0.001 * second)
+        for _ in range(50):
+            soak.took(0.001 * second)
         soak.read(float(second))
     (latency,) = [line for line in soak.trends({}) if line.name == "latency_us"]
     assert not latency.is_flat
