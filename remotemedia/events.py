@@ -81,6 +81,7 @@ class Stalled(Event):
     """A worker gives no sign of life, or is at one frame for too long."""
 
     silent_s: float = 0.0
+    """For how long it has done either."""
 
     def _details(self) -> str:
         return f" for {self.silent_s:.1f} s"

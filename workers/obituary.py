@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,22 @@ class Circumstances:
 
 
 _NOTHING_KNOWN = Circumstances()
+
+
+_NOT_SPAWNED = {
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "the machine has too many open files (`sysctl fs.file-max`)",
+    errno.EAGAIN: "raise the limit of processes and threads: of this user (`ulimit -u`), or of the control group "
+    "(pids.max; `docker run --pids-limit`)",
+    errno.ENOMEM: "the machine, or the control group, has too little memory for another process",
+    errno.ENOENT: "PoolConfig(python_executable=) must be the path of an interpreter",
+}
+
+
+def error_of_spawn(error: OSError, worker: WorkerIdentity) -> WorkerStartError:
+    """The error for a process that the system would not start; `__cause__` is to be `error`."""
+    suggestion = _NOT_SPAWNED.get(error.errno or 0, "")
+    return WorkerStartError(worker, f"could not be started: {error}", suggestion=suggestion)
 
 
 def error_of_report(report: Failed, worker: WorkerIdentity) -> WorkerError:

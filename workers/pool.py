@@ -271,7 +271,7 @@ class WorkerPool(Blocking):
         """The rounds have found something: what is worth an event becomes one."""
         if notice.worker is None:
             return
-        if notice.kind == "stalled":
+        if notice.kind in {"stalled", "slow"}:
             self._events.emit(Stalled.of(notice.worker, notice.text, silent_s=notice.figures["silent_s"]))
         elif notice.kind == "memory_high":
             self._events.emit(MemoryWarning.of(notice.worker, notice.text, **notice.figures))

@@ -20,7 +20,6 @@ from remotemedia.core.exceptions import (
     ProtocolError,
     RemoteMediaError,
     WorkerIdentity,
-    WorkerStartError,
 )
 from remotemedia.events import Died, Started
 from remotemedia.events import Ready as IsReady
@@ -32,7 +31,7 @@ from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
-from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
+from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report, error_of_spawn
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 from remotemedia.workers.spares import Spare
@@ -207,7 +206,7 @@ class Supervisor:
             )
         except OSError as error:
             self._close_parent_pipe()
-            raise WorkerStartError(self.identity, f"could not be started: {error}") from error
+            raise error_of_spawn(error, self.identity) from error
         finally:
             for fd in (child_end, boot_fd):
                 if fd >= 0:
