@@ -111,6 +111,18 @@ class FrameSkipped(_AboutFrame):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameDropped(Event):
+    """An item of a live source was dropped because the pipeline was behind (`overflow="drop_oldest"`)."""
+
+    level: ClassVar[int] = logging.DEBUG
+    dropped: int = 0
+    """How many of that stream by now."""
+
+    def _details(self) -> str:
+        return f" ({self.dropped} by now)"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryWarning(Event):
     """A worker uses much of the memory that it may use."""
 
