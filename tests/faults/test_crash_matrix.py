@@ -298,8 +298,7 @@ async def test_the_coordinator_is_killed_at_its_own_points(
     script = run_script(COORDINATOR.format(victim=victim), REMOTEMEDIA_FAULTS=fault)
     assert script.wait() == -signal.SIGKILL, script.stderr
     until(lambda: not place.processes(), "no worker to be alive")
-    left = place.pool_ids()
-    assert len(left) == 1
+    assert len(place.pool_ids()) <= 1  # none if another pool of this user was quicker
     sweep(str(place.path))  # what the next start does first
     assert place.leftovers() == []
 
