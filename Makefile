@@ -44,7 +44,7 @@ bench-quick: $(VENV)/.bench ## the same in less than a minute
 chaos: $(VENV)/.dev ## kill workers all the time and compare the outputs with an undisturbed run; ten seeds
 	@$(PY) -m remotemedia.testing.chaos --seeds 10 --frames 3000 $(ARGS)
 
-soak: $(VENV)/.dev ## run a pool for long, or many after another: does anything grow? (ARGS='--minutes 60')
+soak: $(VENV)/.dev ## run sessions through a pool for long, or many pools: does anything grow? (ARGS='--minutes 60')
 	@$(PY) -m remotemedia.testing.soak $(ARGS)
 
 build: $(VENV)/.dev ## build sdist and wheel into dist/

@@ -11,6 +11,7 @@ import errno
 import logging
 import math
 import os
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import zmq
 
 from remotemedia.core.exceptions import MalformedMessage, PoolClosed, ProtocolError
+from remotemedia.ipc.connections import Connections
 from remotemedia.ipc.messages import (
     MAX_MESSAGE_BYTES,
     Direction,
@@ -46,6 +48,12 @@ _HANDSHAKE_MS = 10_000
 _DRAIN_AT_ONCE = 64  # messages handled before the loop may look after others
 _WARN_EVERY_S = 60.0
 _PENDING_LOGS = 1_000
+_MONITOR_EVENT = struct.Struct("=HI")  # its kind, and the descriptor of the connection
+
+_CONNECTION_LOST = (
+    f"the connection has ended although the process goes on: a message of more than {MAX_MESSAGE_BYTES} bytes has "
+    "come, which ZeroMQ does not let in, or the node has closed a descriptor that is not its own"
+)
 
 OnServerMessage: TypeAlias = Callable[[int, "FromWorker | ProtocolError"], None]
 OnClientMessage: TypeAlias = Callable[["FromCoordinator | ProtocolError"], None]
@@ -78,8 +86,10 @@ class ControlServer:
     """The coordinator's end. Everything is called in, and every callback comes in, the loop's thread.
 
     `on_message(worker_id, message)` gets each message of a known worker, or the MalformedMessage or
-    ProtocolVersionMismatch that its bytes caused. A peer becomes a known worker by a Hello with the token given to
-    `expect`; messages of others are dropped, counted in `dropped`, and warned of once per minute.
+    ProtocolVersionMismatch that its bytes caused; a MalformedMessage as well if its connection ends, which a message
+    that is too large makes it do, and it is not forgotten within a second. A peer becomes a known worker by a Hello
+    with the token given to `expect`; messages of others are dropped, counted in `dropped`, and warned of once per
+    minute.
 
     Raises OSError if the socket cannot be made at `path` (which must fit into 107 bytes).
     """
@@ -91,6 +101,7 @@ class ControlServer:
         self._expected: dict[int, bytes] = {}
         self._worker_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
+        self._connections = Connections(loop, self._on_connection_lost)
         self.dropped = 0
         self._warned_at = -_WARN_EVERY_S
         require_free_fds(_SERVER_FDS)
@@ -101,7 +112,9 @@ class ControlServer:
             self._context.destroy(linger=0)
             raise OSError(error.errno, f"cannot make the control socket: {error.strerror}", self._path) from error
         self._fd = int(self._socket.getsockopt(zmq.FD))
+        self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         loop.add_reader(self._fd, self._drain_some)
+        loop.add_reader(self._monitor_fd, self._watch_connections)
 
     def _bound_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
@@ -111,6 +124,7 @@ class ControlServer:
         socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         # Second line behind the private directory: the kernel says whose process connects.
         socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())
+        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         socket.bind(f"ipc://{self._path}")
         os.chmod(self._path, 0o600)  # noqa: PTH101 - pathlib costs every worker 3 ms
         return socket
@@ -126,11 +140,12 @@ class ControlServer:
     def forget(self, worker_id: int) -> None:
         """Drop from now on what the process known as `worker_id` sends."""
         self._expected.pop(worker_id, None)
+        self._connections.forget(worker_id)
         peer = self._peer_of.pop(worker_id, None)
         if peer is not None:
             del self._worker_of[peer]
 
-    def _identify(self, peer: bytes, payload: list[bytes]) -> int | None:
+    def _identify(self, peer: bytes, payload: list[bytes], connection: int) -> int | None:
         worker_id = self._worker_of.get(peer)
         if worker_id is not None:
             return worker_id
@@ -138,6 +153,7 @@ class ControlServer:
         worker_id = None if token is None else self._claim(token)
         if worker_id is not None:
             self._worker_of[peer], self._peer_of[worker_id] = worker_id, peer
+            self._connections.belongs(connection, worker_id)
         return worker_id
 
     def _claim(self, token: bytes) -> int | None:
@@ -173,19 +189,37 @@ class ControlServer:
         if self._socket.closed:  # closed by a callback, or between scheduling and running
             return False
         try:
-            parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
-        self._handle(parts)
+        self._watch_connections()  # what happened before: descriptors are used again
+        self._handle([part.bytes for part in parts], int(parts[-1].get(zmq.SRCFD)))
         return True
 
-    def _handle(self, parts: list[bytes]) -> None:
+    def _watch_connections(self) -> None:
+        while not self._monitor.closed:
+            try:
+                event, _ = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            kind, fd = _MONITOR_EVENT.unpack(event)
+            if kind == zmq.EVENT_ACCEPTED:
+                self._connections.opened(fd)
+            else:
+                self._connections.ended(fd)
+
+    def _on_connection_lost(self, worker_id: int) -> None:
+        self._on_message(worker_id, MalformedMessage(_CONNECTION_LOST))
+
+    def _handle(self, parts: list[bytes], connection: int) -> None:
         peer, *payload = parts
-        worker_id = self._identify(peer, payload)
+        worker_id = self._identify(peer, payload, connection)
         if worker_id is None:
             self._drop(peer)
             return
         message = _decoded(payload, "to_coordinator")
+        if isinstance(message, Goodbye):
+            self._connections.forget(worker_id)
         self._on_message(worker_id, cast("FromWorker | ProtocolError", message))
         if isinstance(message, Goodbye) and not self._socket.closed:
             self.send(worker_id, Farewell())
@@ -226,6 +260,10 @@ class ControlServer:
             return
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._monitor_fd)
+            self._connections.close()
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
         self._context.term()
         with contextlib.suppress(FileNotFoundError):

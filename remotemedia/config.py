@@ -54,6 +54,9 @@ class Timeouts:
     unresponsive_s: float = 30.0
     """Without a heartbeat for this long, the worker is killed: WorkerUnresponsive. `math.inf`: never. The clock stands
     still while a debugger holds the process."""
+    frame_warn_s: float | None = None
+    """A worker that works on one frame for longer than this is told of, once for each such frame: a warning, an event
+    Stalled, and its stacks. Nothing is killed. None: never. Looked at like `frame_timeout_s`."""
     frame_timeout_s: float | None = None
     """A worker that works on one frame for longer than this is killed: WorkerUnresponsive with the frame and stacks.
     Looked at four times in this period, so it may take up to a half longer. Waiting for room in the next stage does not
@@ -63,8 +66,11 @@ class Timeouts:
         names = ("hello_s", "load_s", "initialize_s", "stop_s", "heartbeat_s", "unresponsive_warn_s", "unresponsive_s")
         for name in names:
             _require_seconds(name, getattr(self, name))
-        if self.frame_timeout_s is not None:
-            _require_seconds("frame_timeout_s", self.frame_timeout_s)
+        for name in ("frame_warn_s", "frame_timeout_s"):
+            if getattr(self, name) is not None:
+                _require_seconds(name, getattr(self, name))
+        if (self.frame_warn_s or 0.0) > (self.frame_timeout_s or math.inf):
+            _refuse("frame_warn_s", self.frame_warn_s, f"at most frame_timeout_s={self.frame_timeout_s!r}")
         if self.heartbeat_s > self.unresponsive_warn_s / 4:
             quarter = f"at most a quarter of unresponsive_warn_s={self.unresponsive_warn_s!r}"
             _refuse("heartbeat_s", self.heartbeat_s, quarter)

@@ -81,6 +81,7 @@ class Stalled(Event):
     """A worker gives no sign of life, or is at one frame for too long."""
 
     silent_s: float = 0.0
+    """For how long it has done either."""
 
     def _details(self) -> str:
         return f" for {self.silent_s:.1f} s"
@@ -107,6 +108,18 @@ class FrameSkipped(_AboutFrame):
     """A node failed on a frame, which has no output therefore (`on_error="skip"`)."""
 
     level: ClassVar[int] = logging.DEBUG
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameDropped(Event):
+    """An item of a live source was dropped because the pipeline was behind (`overflow="drop_oldest"`)."""
+
+    level: ClassVar[int] = logging.DEBUG
+    dropped: int = 0
+    """How many of that stream by now."""
+
+    def _details(self) -> str:
+        return f" ({self.dropped} by now)"
 
 
 @dataclass(frozen=True, kw_only=True)

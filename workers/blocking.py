@@ -11,6 +11,7 @@ from remotemedia.config import PoolConfig
 from remotemedia.core.exceptions import PipelineError
 from remotemedia.workers.crossing import Crossing
 from remotemedia.workers.portal import LoopThread, Portal, refuse_running_loop
+from remotemedia.workers.vigil import result_of
 
 _MOST_AHEAD = 16
 """Items, and outputs, that may lie between the caller's thread and the loop; fewer if `queue_frames` is less."""
@@ -104,7 +105,7 @@ class Blocking(ABC):
         refuse_running_loop("pool.close()", "await pool.aclose()")
         try:
             if not portal.impatient and not portal.loop.is_closed():
-                portal.begin(self.aclose).ended.result()  # what interrupts this does not wait for its end
+                result_of(portal.begin(self.aclose).ended)  # what interrupts this does not wait for its end
         finally:
             self._leave(portal)
 

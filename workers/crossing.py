@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
 from remotemedia.core.exceptions import PoolClosed
 from remotemedia.workers.portal import Portal
+from remotemedia.workers.vigil import SOON_S, Vigil, begin_vigil, is_interruptible
 
 _TOP_UP_S = 0.0005
 """How long a thread looks after its inputs while outputs are there to be taken."""
@@ -42,6 +43,8 @@ class Crossing:
         self._items: deque[Any] = deque()
         self._outputs: SimpleQueue[Any] = SimpleQueue()
         """Its `get` sleeps in C, and its `put` wakes only who sleeps."""
+        self._vigil: Vigil | None = None
+        """Where the caller sleeps, if that is the main thread and it has waited for a while."""
         self._given = self._taken = 0
         self._starved = False
         """The thread waits, and has more items when there is room for them."""
@@ -71,7 +74,7 @@ class Crossing:
                     self._starved = True
                     if self._has_room():
                         continue
-                output = self._outputs.get()
+                output = self._next_output()
                 if output is _ROOM:
                     continue
                 if isinstance(output, _Ended):
@@ -83,6 +86,19 @@ class Crossing:
                 del output  # while we wait for the next one, only the caller holds this one's memory
         finally:
             self._portal.end(call)
+
+    def _next_output(self) -> Any:
+        if not is_interruptible():
+            return self._outputs.get()
+        with contextlib.suppress(Empty):
+            return self._outputs.get(timeout=SOON_S)
+        self._vigil = vigil = begin_vigil()
+        if vigil is not None:
+            with vigil:
+                while self._outputs.empty():
+                    vigil.sleep()
+            self._vigil = None
+        return self._outputs.get()
 
     def _has_room(self) -> bool:
         return len(self._items) <= self._most // 2
@@ -129,7 +145,7 @@ class Crossing:
                     if output is _END:
                         break
                     self._given += 1
-                    self._outputs.put(output)
+                    self._put(output)
                     del output
                     await self._until_taken()
         except asyncio.CancelledError:
@@ -140,7 +156,13 @@ class Crossing:
             if not isinstance(raised, Exception):
                 raise
         finally:
-            self._outputs.put(_Ended(error))
+            self._put(_Ended(error))
+
+    def _put(self, output: Any) -> None:
+        self._outputs.put(output)
+        vigil = self._vigil
+        if vigil is not None:
+            vigil.ring()
 
     async def _until_taken(self) -> None:
         """Returns when there is room for another output."""
@@ -178,7 +200,7 @@ class Crossing:
             item = self._items.popleft()
             if self._starved and self._has_room():
                 self._starved = False
-                self._outputs.put(_ROOM)
+                self._put(_ROOM)
             if item is _END:
                 return
             yield item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from remotemedia.core.exceptions import (
     NodeInitializeError,
     NodeNotLoadable,
     NodeProcessError,
+    ProtocolError,
+    ProtocolVersionMismatch,
     RemoteTraceback,
     WorkerDied,
     WorkerError,
@@ -39,6 +42,8 @@ _CAUSES = {
     "SIGILL": ("native code for another processor", "install a build for this processor"),
     "SIGTERM": ("something outside asked it to end", ""),
 }
+_VERSIONS = "the interpreter of the workers (PoolConfig(python_executable=)) must have the same version of remotemedia"
+_NOT_OURS = "does the node, or a library that it uses, write to or close file descriptors that are not its own?"
 _EXITED = ("the node, or a library, called os._exit() or exit()", "raise an exception instead")
 
 
@@ -60,6 +65,22 @@ class Circumstances:
 
 
 _NOTHING_KNOWN = Circumstances()
+
+
+_NOT_SPAWNED = {
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "the machine has too many open files (`sysctl fs.file-max`)",
+    errno.EAGAIN: "raise the limit of processes and threads: of this user (`ulimit -u`), or of the control group "
+    "(pids.max; `docker run --pids-limit`)",
+    errno.ENOMEM: "the machine, or the control group, has too little memory for another process",
+    errno.ENOENT: "PoolConfig(python_executable=) must be the path of an interpreter",
+}
+
+
+def error_of_spawn(error: OSError, worker: WorkerIdentity) -> WorkerStartError:
+    """The error for a process that the system would not start; `__cause__` is to be `error`."""
+    suggestion = _NOT_SPAWNED.get(error.errno or 0, "")
+    return WorkerStartError(worker, f"could not be started: {error}", suggestion=suggestion)
 
 
 def error_of_report(report: Failed, worker: WorkerIdentity) -> WorkerError:
@@ -99,8 +120,9 @@ def error_of_failure(
     frame: int | None,
     stderr: str,
     known: Circumstances = _NOTHING_KNOWN,
+    broke: ProtocolError | None = None,
 ) -> WorkerError:
-    """The error for a worker that died, hung, or broke the protocol."""
+    """The error for a worker that died, hung, or broke the protocol; `broke`: how it did that, which is the cause."""
     assert life.failure is not None
     text, stacks = split_stacks(stderr)
     failure = life.failure
@@ -133,7 +155,24 @@ def error_of_failure(
             stderr_tail=text,
             stacks=stacks,
         )
-    return WorkerError(worker, failure.reason, frame=frame, story=life.story, stacks=stacks, stderr_tail=text)
+    if isinstance(broke, ProtocolVersionMismatch) and failure.phase.is_starting:
+        error: WorkerError = WorkerStartError(
+            worker, f"{failure.reason}.", suggestion=_VERSIONS, story=life.story, stderr_tail=text
+        )
+    else:
+        error = WorkerDied(
+            worker,
+            signal=status.signal if status else None,
+            exit_code=status.code if status else None,
+            frame=frame,
+            likely_cause=f"we ended it because it broke the control protocol: {failure.reason}",
+            suggestion=_NOT_OURS,
+            story=life.story,
+            stderr_tail=text,
+            stacks=stacks,
+        )
+    error.__cause__ = broke
+    return error
 
 
 def _given_up(

@@ -30,7 +30,7 @@ from remotemedia.core.exceptions import (
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
-from remotemedia.events import Closed, Event, MemoryWarning, Stalled
+from remotemedia.events import Closed, Event, FrameDropped, MemoryWarning, Stalled
 from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped
 from remotemedia.workers import sweep
 from remotemedia.workers.blocking import Blocking
@@ -40,6 +40,7 @@ from remotemedia.workers.event_bus import EventBus, Listener
 from remotemedia.workers.exchange import Exchange, Output
 from remotemedia.workers.frame_errors import FrameErrors
 from remotemedia.workers.inline_stage import run_inline
+from remotemedia.workers.live import Live, Overflow, check_overflow
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
@@ -116,6 +117,7 @@ class WorkerPool(Blocking):
         self._closing: asyncio.Task[None] | None = None
         self._standstill: Standstill | None = None
         self._error: RemoteMediaError | None = None
+        self._drops = 0
         self._finalizer: weakref.finalize[Any, WorkerPool] | None = None
         self.cleanup_errors: list[NodeError] = []
         """What `cleanup()` of nodes raised when the pool was closed."""
@@ -275,7 +277,7 @@ class WorkerPool(Blocking):
         """The rounds have found something: what is worth an event becomes one."""
         if notice.worker is None:
             return
-        if notice.kind == "stalled":
+        if notice.kind in {"stalled", "slow"}:
             self._events.emit(Stalled.of(notice.worker, notice.text, silent_s=notice.figures["silent_s"]))
         elif notice.kind == "memory_high":
             self._events.emit(MemoryWarning.of(notice.worker, notice.text, **notice.figures))
@@ -394,17 +396,35 @@ class WorkerPool(Blocking):
         await self._working_exchange().drain()
 
     async def stream(
-        self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
+        self,
+        source: Iterable[Any] | AsyncIterable[Any] | None = None,
+        *,
+        copy: bool = False,
+        overflow: Overflow = "block",
+        backlog: int = 1,
     ) -> AsyncGenerator[Any, None]:
         """All outputs for all items of `source`, in order, with backpressure; None: what the pipeline's own sources
         make.
 
         At the end of the source every node's `flush()` runs. `copy`: the arrays are to be the caller's own. Close the
         iterator to stop early (`contextlib.aclosing`).
+
+        `overflow`: what becomes of an async source that is faster than the pipeline. "block": it waits. "drop_oldest",
+        "drop_newest": it is read on, and of more than `backlog` items that wait one is dropped: told by an event
+        FrameDropped, counted in `snapshot().drops`. Up to `PoolConfig.in_flight_frames` more are under way; set that
+        low for fresh outputs.
         """
-        async with contextlib.aclosing(self.numbered_stream(source, copy=copy)) as outputs:
+        check_overflow(overflow, backlog, source)
+        async with contextlib.AsyncExitStack() as stack:
+            if overflow != "block" and isinstance(source, AsyncIterable):
+                source = await stack.enter_async_context(Live(source, overflow, backlog, self._on_drop))
+            outputs = await stack.enter_async_context(contextlib.aclosing(self.numbered_stream(source, copy=copy)))
             async for output in outputs:
                 yield output.value
+
+    def _on_drop(self, in_stream: int) -> None:
+        self._drops += 1
+        self._events.emit(FrameDropped(dropped=in_stream, reason="the pipeline is slower than its source"))
 
     def numbered_stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
@@ -459,6 +479,7 @@ class WorkerPool(Blocking):
         return PoolSnapshot(
             workers=tuple(self._worker_snapshot(i, self._parts, memory) for i in range(len(self._meters))),
             sessions=len(exchange.sessions.under_way) if exchange is not None else 0,
+            drops=self._drops,
         )
 
     def _worker_snapshot(self, index: int, parts: Parts, memory: bool) -> WorkerSnapshot:

@@ -48,10 +48,11 @@ class WorkerSnapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSnapshot:
-    """The pool as it is now. `sessions`: how many are under way."""
+    """The pool as it is now. `sessions`: how many are under way; `drops`: items of live sources that were dropped."""
 
     workers: tuple[WorkerSnapshot, ...]
     sessions: int = 0
+    drops: int = 0
 
 
 class _Reading(NamedTuple):

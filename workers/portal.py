@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from remotemedia.core.exceptions import PipelineError, PoolClosed
+from remotemedia.workers.vigil import result_of, wait_for
 
 _logger = logging.getLogger("remotemedia.portal")
 
@@ -93,7 +94,7 @@ class Portal:
         """
         call = self.begin(lambda: function(*args, **kwargs))
         try:
-            return call.ended.result()
+            return result_of(call.ended)
         except BaseException:
             self.end(call)
             raise
@@ -117,7 +118,7 @@ class Portal:
             self.wake(call.cancel)
             if asyncio._get_running_loop() is not self.loop:  # where the garbage collector may have brought us
                 try:
-                    call.ended.exception()
+                    wait_for(call.ended)
                 except BaseException:
                     self.impatient = True
                     raise

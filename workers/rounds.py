@@ -27,7 +27,7 @@ _LOOKS_PER_FRAME_TIMEOUT = 4
 
 _logger = logging.getLogger("remotemedia.rounds")
 
-NoticeKind: TypeAlias = Literal["stalled", "recovered", "loop_blocked", "memory_high", "limit_reached"]
+NoticeKind: TypeAlias = Literal["stalled", "slow", "recovered", "loop_blocked", "memory_high", "limit_reached"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ class Rounds:
         """
         self._workers, self._timeouts, self._memory, self._loop = workers, timeouts, memory, loop
         self._on_notice, self._on_limit, self._on_round = on_notice, on_limit, on_round
-        looks_s = (timeouts.frame_timeout_s or math.inf) / _LOOKS_PER_FRAME_TIMEOUT
+        shortest_s = min(timeouts.frame_warn_s or math.inf, timeouts.frame_timeout_s or math.inf)
+        looks_s = shortest_s / _LOOKS_PER_FRAME_TIMEOUT
         self._period_s = min(timeouts.heartbeat_s, looks_s, SAMPLE_S)
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._sample_at = loop.time()
@@ -152,15 +153,21 @@ class Rounds:
         if watch.earlier is None:
             watch.earlier = now, facts
         since, before = watch.earlier
-        beats = concern is Concern.OVERTIME
+        beats = concern in {Concern.OVERTIME, Concern.SLOW}
         explanation = explain(facts, beats=beats, cpu_s=facts.cpu_s - before.cpu_s, over_s=now - since)
         if concern is Concern.STALLED:
             watch.told()
             text = f"gives no sign of life for {watch.silent_s:.1f} s (process state {facts.state}: {explanation})"
             figures = {"silent_s": watch.silent_s, "process_state": facts.state, "explanation": explanation}
-            self._tell(Notice(kind="stalled", text=text, worker=worker.identity, figures=figures))
-            if facts.state not in "Tt":  # it would write them much later, when it goes on
-                worker.dump_stacks()
+            self._tell_of_delay(worker, "stalled", text, figures)
+        elif concern is Concern.SLOW:
+            watch.told_slow()
+            text = (
+                f"has been working on frame {worker.signs().frame} for {watch.frame_s:.1f} s "
+                f"(process state {facts.state}: {explanation})"
+            )
+            figures = {"silent_s": watch.frame_s, "process_state": facts.state, "explanation": explanation}
+            self._tell_of_delay(worker, "slow", text, figures)
         elif concern is Concern.OVERTIME:
             frame = worker.signs().frame
             worker.give_up(
@@ -168,6 +175,11 @@ class Rounds:
             )
         elif concern is Concern.UNRESPONSIVE:
             worker.give_up(Hang(waited_s=watch.silent_s, process_state=facts.state, explanation=explanation))
+
+    def _tell_of_delay(self, worker: Watched, kind: NoticeKind, text: str, figures: Mapping[str, Any]) -> None:
+        self._tell(Notice(kind=kind, text=text, worker=worker.identity, figures=figures))
+        if figures["process_state"] not in "Tt":  # it would write them much later, when it goes on
+            worker.dump_stacks()
 
     # -- limits --------------------------------------------------------------------------------------------------------
 

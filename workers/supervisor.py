@@ -20,7 +20,6 @@ from remotemedia.core.exceptions import (
     ProtocolError,
     RemoteMediaError,
     WorkerIdentity,
-    WorkerStartError,
 )
 from remotemedia.events import Died, Started
 from remotemedia.events import Ready as IsReady
@@ -32,7 +31,7 @@ from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
-from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report
+from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report, error_of_spawn
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 from remotemedia.workers.spares import Spare
@@ -130,6 +129,7 @@ class Supervisor:
         self._frames_before = 0
         self._watch: Watch | None = None
         self._hang: Hang | None = None
+        self._broke: ProtocolError | None = None
         self._life, self._instructions = life.begin(config.timeouts)
         self._process: WorkerProcess | None = None
         self._output: OutputReader | None = None
@@ -206,7 +206,7 @@ class Supervisor:
             )
         except OSError as error:
             self._close_parent_pipe()
-            raise WorkerStartError(self.identity, f"could not be started: {error}") from error
+            raise error_of_spawn(error, self.identity) from error
         finally:
             for fd in (child_end, boot_fd):
                 if fd >= 0:
@@ -267,6 +267,7 @@ class Supervisor:
                 self._cleanup_error = message.cleanup_error
                 self._feed(events.SaidGoodbye())
             case ProtocolError():
+                self._broke = self._broke or message
                 self._feed(events.Condemned(str(message)))
 
     def _on_report(self, report: Failed) -> None:
@@ -301,6 +302,7 @@ class Supervisor:
         try:
             self._life, instructions = life.transition(self._life, event)
         except life.IllegalTransition as error:
+            self._broke = self._broke or error
             self._life, instructions = life.transition(self._life, events.Condemned(str(error)))
         _logger.debug("%s: %s", self.identity, self._life.story[-1])
         self._carry_out(instructions)
@@ -370,6 +372,7 @@ class Supervisor:
                 frame=self._board.frame,
                 stderr=self._output.tail() if self._output is not None else "",
                 known=self._parts.circumstances(self, self._hang),
+                broke=self._broke,
             )
         )
 

@@ -29,6 +29,8 @@ class Concern(enum.Enum):
     NONE = enum.auto()
     SUSPECT = enum.auto()
     """Silent for a while: what its process does now is worth to be remembered."""
+    SLOW = enum.auto()
+    """On one frame for longer than `frame_warn_s`, and nobody was told yet."""
     STALLED = enum.auto()
     """Silent for `unresponsive_warn_s`, and nobody was told yet."""
     OVERTIME = enum.auto()
@@ -55,7 +57,7 @@ class Watch:
         self._signs = signs
         self._now = self._before = now
         self._beat, self._work = _Clock(now), _Clock(now)
-        self._told = False
+        self._told = self._told_slow = False
         self.earlier: tuple[float, ProcessFacts] | None = None
         """When the silence was noticed, and what the process did then."""
 
@@ -83,6 +85,7 @@ class Watch:
         idle = signs.frame is None or signs.waits
         if grace or idle or (signs.frame, signs.calls) != (self._signs.frame, self._signs.calls):
             self._work.restart(now)
+            self._told_slow = False
         self._signs = signs
         return over
 
@@ -95,6 +98,10 @@ class Watch:
         """The warning about this silence is out."""
         self._told = True
 
+    def told_slow(self) -> None:
+        """The warning about this frame is out."""
+        self._told_slow = True
+
     @property
     def concern(self) -> Concern:
         timeouts, silent_s = self._timeouts, self.silent_s
@@ -104,6 +111,8 @@ class Watch:
             return Concern.OVERTIME
         if silent_s >= timeouts.unresponsive_warn_s and not self._told:
             return Concern.STALLED
+        if timeouts.frame_warn_s is not None and not self._told_slow and self.frame_s >= timeouts.frame_warn_s:
+            return Concern.SLOW
         if silent_s >= timeouts.unresponsive_warn_s / 2:
             return Concern.SUSPECT
         return Concern.NONE

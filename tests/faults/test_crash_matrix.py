@@ -10,22 +10,25 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fault_nodes import Counting
-from fault_tools import Place, collect, soon
+from fault_tools import Place, Script, collect, soon, until
 
-from remotemedia.config import PoolConfig, RestartPolicy
-from remotemedia.core.exceptions import NodeProcessError, WorkerDied, WorkerError
+from remotemedia.config import PoolConfig, RestartPolicy, Timeouts
+from remotemedia.core.exceptions import NodeProcessError, WorkerDied, WorkerError, WorkerStartTimeout
 from remotemedia.core.graph import Graph
+from remotemedia.events import Died
 from remotemedia.executors.base import RunOptions
 from remotemedia.executors.inline import InlineExecution
 from remotemedia.testing.faults import POINTS, VARIABLE
 from remotemedia.workers.pool import WorkerPool
+from remotemedia.workers.sweep import sweep
 
 NAMES = ("first", "middle", "last")
 FRAMES = 150
@@ -201,6 +204,103 @@ async def test_a_worker_that_stopped_itself_is_killed(
         assert pid is not None
         await asyncio.gather(collect(pool.stream(frames()), outputs), kill_when_stopped(pid))
     assert same(outputs, await expected())
+
+
+# -- the GIL is held in C for ever: nothing of Python runs in that worker any more -------------------------------------
+
+IMPATIENT = Timeouts(heartbeat_s=0.1, unresponsive_warn_s=1.0, unresponsive_s=2.0, stop_s=2.0)
+QUICK_HANGS = [("loop.half_written", 1), ("child.cleanup", 2)]
+HANGS = [*((point, dice % 3) for dice, point in enumerate(LOOP)), ("child.cleanup", 0)]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("point", "position"), [*QUICK_HANGS, *(pytest.param(*case, marks=pytest.mark.slow) for case in HANGS)]
+)
+async def test_a_worker_that_holds_the_gil_for_ever(
+    point: str, position: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, f"{point}:hang_gil node={NAMES[position]} generation=0")
+    outputs: list[Any] = []
+    deaths: list[Died] = []
+    async with WorkerPool(nodes(), config=replace(config(AGAIN), timeouts=IMPATIENT)) as pool:
+        pool.on_event(lambda event: deaths.append(event) if isinstance(event, Died) else None)
+        await collect(pool.stream(frames()), outputs)
+        generations = [worker.generation for worker in pool.snapshot().workers]
+    assert same(outputs, await expected())
+    (death,) = deaths
+    assert (death.node, death.generation) == (NAMES[position], 0)
+    assert "in _hang_gil" in death.reason  # the stacks are written although nothing of Python runs
+    if point.startswith("loop."):
+        assert generations == [int(i == position) for i in range(3)]
+        assert "gave no sign of life" in death.reason
+    else:
+        assert generations == [0, 0, 0]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("point", "state"),
+    [
+        pytest.param("child.boot", "spawned", marks=pytest.mark.slow),
+        pytest.param("child.loaded", "loading", marks=pytest.mark.slow),
+        ("child.initialized", "initializing"),
+    ],
+)
+@pytest.mark.parametrize("generation", [0, pytest.param(1, marks=pytest.mark.slow)])
+async def test_a_start_that_holds_the_gil_for_ever(
+    point: str, state: str, generation: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried again, whichever generation it is."""
+    faults = f"loop.processing:kill node=middle generation=0, {point}:hang_gil node=middle generation={generation}"
+    monkeypatch.setenv(VARIABLE, faults)
+    hasty = replace(IMPATIENT, hello_s=5.0, load_s=5.0, initialize_s=2.0)
+    pool = WorkerPool(nodes(), config=replace(config(AGAIN), timeouts=hasty))
+    with pytest.raises(WorkerStartTimeout, match=f"was still {state} when its time was up") as caught:
+        async with pool:
+            await collect(pool.stream(frames()), [])
+    error = caught.value
+    assert (error.node, error.worker_id, error.generation) == ("middle", 1, generation)
+    assert "in _hang_gil" in error.stacks
+
+
+# -- the coordinator dies at its own points ----------------------------------------------------------------------------
+
+COORDINATOR = """
+import asyncio
+from fault_nodes import *
+from remotemedia import PoolConfig, RestartPolicy, WorkerPool
+
+async def main():
+    async with WorkerPool([Pass("first"), {victim}, Pass("last")], config=PoolConfig(restart=RestartPolicy())) as pool:
+        async for _ in pool.stream(range(100)):
+            pass
+
+asyncio.run(main())
+"""
+DIES = "Faulty(kill, at=50, name='middle')"  # of it the coordinator has something to reap and to sweep
+
+PARENT_POINTS = [
+    ("parent.spawned:kill node=first", DIES),
+    ("parent.spawned:kill node=last", DIES),
+    ("parent.reaping:kill node=middle", DIES),
+    ("parent.sweeping:kill node=middle", DIES),
+    ("parent.spawned:kill node=middle generation=1", DIES),
+    ("parent.reaping:kill node=first", "Pass('middle')"),  # in its turn, when the pool is closed
+    ("parent.sweeping:kill node=last", "Pass('middle')"),
+]
+
+
+@pytest.mark.parametrize(("fault", "victim"), PARENT_POINTS, ids=[fault for fault, _ in PARENT_POINTS])
+async def test_the_coordinator_is_killed_at_its_own_points(
+    fault: str, victim: str, place: Place, run_script: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = run_script(COORDINATOR.format(victim=victim), REMOTEMEDIA_FAULTS=fault)
+    assert script.wait() == -signal.SIGKILL, script.stderr
+    until(lambda: not place.processes(), "no worker to be alive")
+    assert len(place.pool_ids()) <= 1  # none if another pool of this user was quicker
+    sweep(str(place.path))  # what the next start does first
+    assert place.leftovers() == []
 
 
 # -- the whole of it ---------------------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from watching import config, parts_of, pid_of, told, unresponsive
 from remotemedia.config import ChannelConfig
 from remotemedia.core.exceptions import WorkerUnresponsive
 from remotemedia.core.node import Node
+from remotemedia.events import Stalled
 from remotemedia.workers.pool import WorkerPool
 
 TIMEOUT_S = 0.6
@@ -73,6 +77,39 @@ async def test_a_frame_of_a_stopped_worker(place: Place) -> None:
     async with WorkerPool([Faulty(stop_itself, at=0)], config=HASTY) as pool:
         error = await unresponsive(pool, 0)
         assert (error.process_state, error.stacks) == ("T", "")
+
+
+def wait_for_file() -> None:
+    while not Path(os.environ["GO_ON"]).exists():
+        threading.Event().wait(0.01)
+
+
+async def test_a_slow_frame_is_warned_of_with_its_stacks_before_anything_is_killed(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("GO_ON", str(tmp_path / "go_on"))
+    patient = replace(HASTY, timeouts=replace(HASTY.timeouts, frame_warn_s=0.2, frame_timeout_s=1000.0))
+    async with WorkerPool([Faulty(wait_for_file, at=3)], config=patient) as pool:
+        events = pool.events()
+        pid = pid_of(pool, 0)
+        outputs: list[Any] = []
+        reading = asyncio.ensure_future(collect(pool.stream(range(10)), outputs))
+        stalled = await asyncio.wait_for(anext(event async for event in events if isinstance(event, Stalled)), 30)
+        assert (stalled.node, stalled.pid) == ("faulty", pid)
+        assert stalled.silent_s >= 0.2
+        assert "working on frame 3 for" in stalled.reason
+
+        def stacks() -> bool:
+            return any("in wait_for_file" in record.getMessage() for record in caplog.records)
+
+        await soon(stacks, "the stacks")
+        (tmp_path / "go_on").touch()
+        await reading
+        assert outputs == list(range(10))
+        assert pid_of(pool, 0) == pid
+    (warning,) = told(caplog)
+    assert "working on frame 3 for" in warning
 
 
 class Gate(Pass):

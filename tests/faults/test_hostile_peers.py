@@ -10,18 +10,23 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 from fault_nodes import Pass
-from fault_tools import Place, files_of, soon
+from fault_tools import NO_RESTART, Place, files_of, soon
 
-from remotemedia.core.exceptions import WorkerError
+from remotemedia.config import PoolConfig, RestartPolicy
+from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatch, WorkerDied
+from remotemedia.events import Died
 from remotemedia.ipc import messages as m
 from remotemedia.ipc.control import ControlClient
+from remotemedia.workers.lifecycle import IllegalTransition
 from remotemedia.workers.pool import WorkerPool
 
 
@@ -84,43 +89,81 @@ async def test_what_is_no_zeromq_at_all(place: Place) -> None:
 
 
 class SpeaksNonsense(Pass):
-    """Sends something through its own worker's control client."""
+    """Sends something through its own worker's control client when it sees the value 2: each generation the next of
+    `words`, and nothing when there are no more.
+    """
 
-    def __init__(self, words: bytes) -> None:
+    def __init__(self, *words: bytes) -> None:
         super().__init__()
         self.words = words
 
     def process(self, data: Any) -> Any:
-        if data == 2:
+        if data == 2 and self.restart_count < len(self.words):
             (client,) = [thing for thing in gc.get_objects() if isinstance(thing, ControlClient)]
-            client._outgoing.append(self.words)
+            client._outgoing.append(self.words[self.restart_count])
             client.post(m.Log(records=[]))
+            threading.Event().wait()  # it is killed while it is at this very frame
         return data
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        b"garbage",
-        pickle.dumps(ValueError("a pickle")),
-        m.encode(m.Ready()),
+NONSENSE = {
+    "garbage": (b"garbage", MalformedMessage, "malformed control message"),
+    "nothing": (b"", MalformedMessage, "truncated"),
+    "a pickle": (pickle.dumps(ValueError("a pickle")), MalformedMessage, "malformed control message"),
+    "an unknown kind": (msgspec.msgpack.encode({"type": "obey"}), MalformedMessage, "Invalid value 'obey'"),
+    "a kind of the other direction": (m.encode(m.Welcome()), MalformedMessage, "Invalid value 'welcome'"),
+    "a field of another type": (
+        msgspec.msgpack.encode({"type": "skipped", "frame": "2", "text": ""}), MalformedMessage, "Expected `int`"
+    ),
+    "too large": (bytes(m.MAX_MESSAGE_BYTES + 1), MalformedMessage, f"more than {m.MAX_MESSAGE_BYTES} bytes"),
+    "ready twice": (m.encode(m.Ready()), IllegalTransition, "said ready while ready"),
+    "another version": (
         m.encode(m.Hello(protocol_version=99, package_version="9", python_version="3", pid=1, token=bytes(32))),
-        m.encode(m.Goodbye()),
-    ],
-    ids=["garbage", "pickle", "ready twice", "another version", "goodbye too early"],
-)
-async def test_a_worker_that_breaks_the_protocol_is_ended(words: bytes, place: Place) -> None:
-    async with WorkerPool([Pass(), SpeaksNonsense(words)]) as pool:
+        ProtocolVersionMismatch,
+        "version 99",
+    ),
+    "goodbye too early": (m.encode(m.Goodbye()), IllegalTransition, "said goodbye while ready"),
+}  # fmt: skip
 
-        async def until_broken() -> None:
-            while True:
-                await pool.process(2)
 
-        with pytest.raises(WorkerError) as caught:
-            await asyncio.wait_for(until_broken(), 30)
-        assert caught.value.node == "SpeaksNonsense"
-        assert "condemned" in " ".join(caught.value.story)
-        assert caught.value.reason
+async def test_a_worker_that_breaks_the_protocol_is_killed_and_replaced(place: Place) -> None:
+    """In each generation by something else; the one after the last is good."""
+    patient = PoolConfig(restart=RestartPolicy(max_restarts=100, max_attempts=100, backoff_s=(0.01, 0.02)))
+    deaths: list[Died] = []
+    speaker = SpeaksNonsense(*(words for words, *_ in NONSENSE.values()))
+    async with WorkerPool([Pass(), speaker], config=patient) as pool:
+        pool.on_event(lambda event: deaths.append(event) if isinstance(event, Died) else None)
+        assert [output async for output in pool.stream(range(50))] == list(range(50))
+        assert [worker.generation for worker in pool.snapshot().workers] == [0, len(NONSENSE)]
+    assert len({death.pid for death in deaths}) == len(NONSENSE)
+    for number, (death, (_, _, told)) in enumerate(zip(deaths, NONSENSE.values(), strict=True)):
+        assert (death.node, death.worker_id, death.generation) == ("SpeaksNonsense", 1, number)
+        assert "broke the control protocol" in death.reason
+        assert told in death.reason
+
+
+@pytest.mark.parametrize("kind", ["an unknown kind", "too large", "goodbye too early"])
+async def test_without_restart_the_error_says_what_was_wrong(kind: str, place: Place) -> None:
+    words, cause, told = NONSENSE[kind]
+    async with WorkerPool([SpeaksNonsense(words)], config=NO_RESTART) as pool:
+        pid = pool.snapshot().workers[0].pid
+        with pytest.raises(WorkerDied) as caught:
+            await pool.process(2)
+    error = caught.value
+    assert (error.node, error.worker_id, error.pid, error.frame) == ("SpeaksNonsense", 0, pid, 0)
+    assert error.signal == "SIGKILL"
+    assert type(error.__cause__) is cause
+    for part in (told, f"pid {pid}", "frame 0"):
+        assert part in str(error)
+    assert told in str(error.__cause__)
+
+
+async def test_a_frame_that_makes_its_worker_speak_nonsense_is_given_up(place: Place) -> None:
+    async with WorkerPool([SpeaksNonsense(b"garbage", b"again")]) as pool:
+        with pytest.raises(WorkerDied, match="broke the control protocol") as caught:
+            await pool.process(2)
+        assert isinstance(caught.value.__cause__, MalformedMessage)
+        assert await pool.process(1) == 1
 
 
 OTHER_USER = """

@@ -242,6 +242,44 @@ def test_an_interrupt_during_the_start(phase: str, place: Place, run_script: Run
     expect_interrupted(script, place)
 
 
+# Another thread of the host takes the signal, as the kernel may decide: the main thread is not woken by it.
+OTHER_THREAD = """
+import signal, sys, threading
+
+def take_signal():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=take_signal, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("node", "body"),
+    [
+        ("Faulty(tell_and_hang, 'initialize')", MAPS),
+        ("Faulty(tell_and_hang, at=50)", MAPS),
+        ("Faulty(tell_and_hang, at=50)", RUNS),
+        ("Faulty(tell_and_hang, 'cleanup')", "pool.run(1)"),
+    ],
+    ids=["start", "map", "run", "close"],
+)
+def test_an_interrupt_that_another_thread_takes(node: str, body: str, place: Place, run_script: RunScript) -> None:
+    tells = """
+def tell_and_hang():
+    print("hanging", flush=True)
+    hang_for_ever()
+"""
+    stop_s = 1000.0 if "cleanup" in node else 0.5
+    source = host(f"Pass(), {node}", body, stop_s=stop_s)
+    script = run_script(OTHER_THREAD + "from fault_nodes import *" + tells + source)
+    until(lambda: any("hanging" in line for line in script.lines), "the node to hang")
+    assert script.process.stdin is not None
+    script.process.stdin.write("now\n")
+    script.process.stdin.flush()
+    expect_interrupted(script, place)
+
+
 def workers(place: Place) -> list[int]:
     """Those that run their own program: between fork and exec a child is still a copy of the host, in its group."""
     found = []

@@ -12,7 +12,6 @@ from remotemedia.core.exceptions import NodeError
 from remotemedia.testing import chaos, chaos_nodes
 from remotemedia.testing.chaos import Chaos, Result, report, run
 from remotemedia.testing.comparison import Trace
-from remotemedia.testing.soak import live
 
 
 @pytest.mark.timeout(180)
@@ -91,12 +90,3 @@ async def test_a_pool_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     assert not result.held
     assert "FAILED: NodeError" in report(result)
     assert "only the first 10 of 181 outputs came; those were right" in report(result)
-
-
-@pytest.mark.timeout(120)
-async def test_streams_come_and_go_while_workers_are_killed() -> None:
-    soak = await live(4.0, 1.0)
-    assert soak.wrong == []
-    assert soak.kills > 0
-    assert soak.frames == soak.streams * 50
-    assert soak.readings

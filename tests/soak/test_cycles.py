@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from remotemedia.testing.soak import Soak, cycle, tolerances
+from remotemedia.config import PoolConfig, RestartPolicy
+from remotemedia.testing.soak import Add, Soak, cycle, tolerances
+from remotemedia.workers.pool import WorkerPool
 
 # What a pool with a worker needs once, and keeps, is there before the first reading counts.
 INLINE, WITH_WORKER = 160, 40
@@ -23,6 +28,25 @@ async def test_two_hundred_pools_leave_nothing() -> None:
         assert growing == []
         last = soak.readings[-1]
         assert (last.children, last.shm_files, last.shm_bytes) == (0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_eighty_generations_leave_nothing() -> None:
+    """A worker is killed again and again: nothing of the dead stays, in the coordinator or in shared memory."""
+    soak = Soak()
+    often = PoolConfig(restart=RestartPolicy(max_restarts=1000, max_attempts=1000, backoff_s=(0.001, 0.002)))
+    async with WorkerPool([Add("first"), Add("second")], config=often) as pool:
+        for generation in range(80):
+            pid = pool.snapshot(memory=False).workers[generation % 2].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            while pool.snapshot(memory=False).workers[generation % 2].pid == pid:
+                assert await pool.process(generation) == generation + 2
+            assert await pool.process(generation) == generation + 2
+            soak.read(generation)
+        assert [worker.generation for worker in pool.snapshot().workers] == [40, 40]
+    assert [line for line in soak.trends(tolerances(hours=0.0)) if not line.is_flat] == []
 
 
 @pytest.mark.slow

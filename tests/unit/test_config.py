@@ -13,6 +13,7 @@ BAD = [
       for name in ("hello", "load", "initialize", "stop", "heartbeat", "unresponsive_warn", "unresponsive")
       for value in (0, -1, "3", None, float("nan"), True)),
     *((Timeouts, "frame_timeout_s", value) for value in (0, -1, "3", float("nan"), True)),
+    *((Timeouts, "frame_warn_s", value) for value in (0, -1, "3", float("nan"), True)),
     (Timeouts, "heartbeat_s", 1.5),
     (Timeouts, "unresponsive_s", 4.0),
     *((WorkerLimits, "memory_limit_bytes", value) for value in (0, -1, 1.5, "1", True)),

@@ -23,6 +23,7 @@ from remotemedia.ipc import messages as m
 from remotemedia.ipc.control import ControlClient, ControlServer
 
 TOKEN = b"t" * m.TOKEN_BYTES
+OTHER_TOKEN = b"o" * m.TOKEN_BYTES
 
 
 def hello(token: bytes = TOKEN, version: int = m.PROTOCOL_VERSION) -> m.Hello:
@@ -200,7 +201,35 @@ async def test_a_peer_that_sends_too_much_is_cut_off(coordinator, raw_peer) -> N
     assert await asyncio.to_thread(monitor.poll)
     raw_peer.disable_monitor()
     monitor.close()
-    assert len(coordinator.got) == 1
+    (_, (worker_id, error)) = await coordinator.until(2)
+    assert worker_id == 1
+    assert isinstance(error, MalformedMessage)
+    assert f"more than {m.MAX_MESSAGE_BYTES} bytes" in str(error)
+
+
+@pytest.mark.parametrize("parting", ["goodbye", "forgotten"])
+async def test_a_connection_may_end_after_the_last_words(parting: str, coordinator, raw_peer) -> None:
+    """Another worker breaks its connection later: only that is told."""
+    coordinator.server.expect(1, TOKEN)
+    coordinator.server.expect(2, OTHER_TOKEN)
+    raw_peer.send(m.encode(hello()))
+    if parting == "goodbye":
+        raw_peer.send(m.encode(m.Goodbye()))
+        await coordinator.until(2)
+    else:
+        await coordinator.until(1)
+        coordinator.server.forget(1)
+    before = len(coordinator.got)
+    raw_peer.close()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        other.linger = 0
+        other.connect(f"ipc://{coordinator.path}")
+        other.send(m.encode(hello(OTHER_TOKEN)))
+        await coordinator.until(before + 1)
+        other.close()
+        got = await coordinator.until(before + 2)
+    assert [worker_id for worker_id, _ in got[before:]] == [2, 2]
+    assert isinstance(got[-1][1], MalformedMessage)
 
 
 async def test_sending_to_nobody_says_so(coordinator) -> None:

@@ -165,9 +165,23 @@ def test_limits_that_could_not_be_applied() -> None:
 
 
 def test_a_broken_protocol() -> None:
-    error = failure(life(*READY, events.Condemned("spoke nonsense"), events.Exited("SIGKILL")))
-    assert type(error) is e.WorkerError
-    assert "spoke nonsense" in str(error)
+    state = life(*READY, events.Condemned("spoke nonsense"), events.Exited("SIGKILL"))
+    broke = e.MalformedMessage("spoke nonsense")
+    error = failure(state, ExitStatus(signal="SIGKILL"), frame=7, broke=broke)
+    assert isinstance(error, e.WorkerDied)
+    assert (error.signal, error.frame, error.__cause__) == ("SIGKILL", 7, broke)
+    for part in ("'cam'", "pid 42", "broke the control protocol: spoke nonsense"):
+        assert part in str(error)
+    assert isinstance(pickle.loads(pickle.dumps(error)).__cause__, e.MalformedMessage)
+
+
+def test_another_version_of_the_protocol() -> None:
+    broke = e.ProtocolVersionMismatch(ours=1, theirs=9)
+    error = failure(life(events.Condemned(str(broke)), events.Exited("SIGKILL")), broke=broke)
+    assert type(error) is e.WorkerStartError
+    assert error.__cause__ is broke
+    assert "version 9" in str(error)
+    assert "python_executable" in error.suggestion
 
 
 def test_stacks_are_told_from_what_was_printed() -> None:

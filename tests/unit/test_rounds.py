@@ -166,6 +166,19 @@ async def test_a_frame_that_takes_too_long(scene: MakeScene) -> None:
     assert made.notices == []
 
 
+async def test_a_slow_frame_is_told_of_with_its_stacks_and_goes_on(scene: MakeScene) -> None:
+    made = scene(Timeouts(frame_warn_s=0.1))
+    made.worker.frame = 17
+    await made.until(lambda: made.notices)
+    made.worker.frame = 18
+    await made.until(lambda: len(made.notices) > 1)
+    assert made.kinds == ["slow", "slow"]
+    assert "working on frame 17 for" in made.notices[0].text
+    assert "working on frame 18 for" in made.notices[1].text
+    assert made.notices[0].figures["silent_s"] >= 0.1
+    assert (made.worker.stacks, made.worker.hangs) == (2, [])
+
+
 async def test_a_loop_that_was_blocked_is_told_of_once_and_nobody_is_given_up(
     scene: MakeScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,27 @@ def test_what_ends_the_time_of_a_frame(broken_by: Signs) -> None:
     assert watch.frame_s <= 5.0
 
 
+def test_a_slow_frame_is_told_of_once_and_the_next_one_again() -> None:
+    watch = Watch(Timeouts(frame_warn_s=3.0, frame_timeout_s=8.0), signs(frame=4), 0.0)
+    shown = [*[(second, 4) for second in range(1, 8)], *[(second, 5) for second in range(8, 20)]]
+    told = []
+    for second, frame in shown:
+        watch.look(float(second), signs(beats=second, frame=frame))
+        if watch.concern is Concern.SLOW:
+            watch.told_slow()
+            told.append((second, watch.frame_s))
+    assert told == [(3, 3.0), (11, 3.0)]
+    assert watch.concern is Concern.OVERTIME
+
+
+def test_a_slow_frame_without_a_timeout_is_never_more_than_told_of() -> None:
+    watch = Watch(Timeouts(frame_warn_s=3.0), signs(frame=4), 0.0)
+    for second in range(1, 1000):
+        watch.look(float(second), signs(beats=second, frame=4))
+        assert watch.concern in {Concern.NONE, Concern.SLOW}
+    assert watch.concern is Concern.SLOW
+
+
 def test_silence_is_graver_than_a_slow_frame() -> None:
     watch = Watch(TIMEOUTS, signs(frame=4), 0.0)
     watch.look(40.0, signs(frame=4))
