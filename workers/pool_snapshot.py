@@ -62,11 +62,11 @@ class _Reading(NamedTuple):
 
 
 class Meter:
-    """Makes the snapshots of one worker; remembers the last reading, for rates."""
+    """Makes the snapshots of one worker for one who looks; remembers the last reading, for rates."""
 
     def __init__(self, worker_id: int, node: str, board: Board) -> None:
         self._worker_id, self._node, self._board = worker_id, node, board
-        self._since = _Reading(monotonic(), 0, None, 0.0)
+        self._since = _Reading(monotonic(), int(board.stats.values[stats.CALLS]), None, 0.0)
 
     @property
     def passed_on(self) -> int:
