@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from remotemedia.core.exceptions import PoolClosed
-from remotemedia.ipc.observer_messages import Reply, Request, decode_reply, encode
+from remotemedia.ipc.observer_messages import CREDENTIALS, Reply, Request, decode_reply, encode
 
 _RECEIVE_BYTES = 2**20
 
@@ -59,6 +59,11 @@ class ObserverClient:
         while (reply := self.receive()).number not in (number, 0):
             pass
         return reply
+
+    def peer_pid(self) -> int:
+        """The process of the pool's coordinator."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        return int(CREDENTIALS.unpack(credentials)[0])
 
     def fileno(self) -> int:
         return self._socket.fileno()

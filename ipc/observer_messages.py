@@ -9,6 +9,7 @@ An answer carries the number of its request; unknown fields are ignored.
 
 from __future__ import annotations
 
+import struct
 from typing import TypeAlias
 
 import msgspec
@@ -17,6 +18,8 @@ from remotemedia.core.exceptions import MalformedMessage
 
 OBSERVER_VERSION = 1
 MAX_REQUEST_BYTES = 4096
+CREDENTIALS = struct.Struct("3i")
+"""What the kernel tells of the process at the other end: pid, uid, gid."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):

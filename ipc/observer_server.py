@@ -11,13 +11,20 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from remotemedia.core.exceptions import MalformedMessage
-from remotemedia.ipc.observer_messages import MAX_REQUEST_BYTES, Refused, Reply, Request, decode_request, encode
+from remotemedia.ipc.observer_messages import (
+    CREDENTIALS,
+    MAX_REQUEST_BYTES,
+    Refused,
+    Reply,
+    Request,
+    decode_request,
+    encode,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +35,6 @@ MOST_OBSERVERS = 16
 _SEND_BYTES = 2**20
 _AGAIN_S = 1.0
 """Without a free descriptor for a new connection, it is tried again after this time."""
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class Observer:
@@ -165,5 +171,5 @@ class ObserverServer:
 
 def _uid_of(peer: socket.socket) -> int:
     """Whose process is at the other end, as the kernel says."""
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return int(CREDENTIALS.unpack(credentials)[1])

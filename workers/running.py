@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from remotemedia.workers.private_dir import SHM_DIR
-from remotemedia.workers.sweep import _MARKER, _marked_dir, _own_entries, _with_contents
+from remotemedia.workers.sweep import _MARKER, _marked_dir, _own_entries, _with_contents, marker_path
 
 OBSERVER_SOCKET = "observe.sock"
 
@@ -29,16 +31,15 @@ class PoolPlace:
         """The socket that answers observers."""
         return None if self.path is None else self.path / OBSERVER_SOCKET
 
-    def shm_bytes(self) -> int:
-        """Memory behind its files in /dev/shm."""
-        total = 0
+    def shared_memory(self) -> tuple[int, int]:
+        """Its files in /dev/shm: how many, and the bytes of memory behind them."""
+        files = size = 0
         for entry in _own_entries(SHM_DIR, f"rm_{self.pool_id}_*"):
-            for item in _with_contents(entry):
-                try:
-                    total += item.lstat().st_blocks * 512
-                except OSError:  # it has just been removed
-                    continue
-        return total
+            for item in _with_contents(entry) if entry != marker_path(self.pool_id) else ():
+                with suppress(OSError):  # it has just been removed
+                    found = item.lstat()
+                    files, size = files + stat.S_ISREG(found.st_mode), size + found.st_blocks * 512
+        return files, size
 
 
 def find_pools() -> list[PoolPlace]:
