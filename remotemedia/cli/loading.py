@@ -134,11 +134,11 @@ def _module(name: str, target: str) -> Any:
 
 
 def _hint(module: Any, name: str) -> str:
-    names = [found for found, value in vars(module).items() if isinstance(value, Pipeline)]
-    if names:
-        return f"; its pipelines: {', '.join(names)}"
     near = difflib.get_close_matches(name, [found for found in vars(module) if not found.startswith("_")], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    names = [found for found, value in vars(module).items() if isinstance(value, Pipeline)]
+    return f"; its pipelines: {', '.join(names)}" if names else ""
 
 
 # -- input -----------------------------------------------------------------------------------------------------------
