@@ -41,6 +41,7 @@ OWNERS = {
     "av": ["remotemedia.nodes.media_io", "remotemedia.testing.sources"],
     "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.testing.meter"],
     "shtab": ["remotemedia.cli"],
+    "prometheus_client": ["remotemedia.metrics", "remotemedia.cli.metrics"],
     "ray": ["remotemedia.executors.ray"],
 }
 HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it

@@ -11,7 +11,20 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from remotemedia.cli import clean, completion, doctor, nodes, output, record, replay, run, top, validate, version
+from remotemedia.cli import (
+    clean,
+    completion,
+    doctor,
+    metrics,
+    nodes,
+    output,
+    record,
+    replay,
+    run,
+    top,
+    validate,
+    version,
+)
 
 EXIT_CODES = """\
 exit codes:
@@ -24,7 +37,7 @@ exit codes:
 """
 _GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "run pipelines": (run, validate, record, replay),
-    "look after them": (top, doctor, clean),
+    "look after them": (top, metrics, doctor, clean),
     "about": (nodes, version, completion),
 }
 _WIDTH = 80

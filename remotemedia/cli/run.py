@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 
 from remotemedia.cli import output
 from remotemedia.cli.execution import Collected, Printed, Sink, add_execution_arguments, file_sink, run_graph
@@ -31,6 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_execution_arguments(parser)
     parser.add_argument("--metrics", action="store_true", help="print calls, latency and copies of each node")
+    parser.add_argument(
+        "--metrics-port", type=int, metavar="PORT",
+        help="serve /metrics for Prometheus and /healthz on this port of this machine while it runs (with --executor "
+        "multiprocess)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print outputs (and metrics) as one JSON document")
 
 
@@ -42,13 +48,25 @@ def run(arguments: argparse.Namespace) -> int:
         sink = file_sink(arguments.output)
     elif arguments.json:
         sink = collected
-    metrics = run_graph(graph, source, sink, arguments)
+    with _served(arguments.metrics_port):
+        metrics = run_graph(graph, source, sink, arguments)
     if arguments.json:
         document = {} if arguments.output else {"outputs": _outputs(collected.values, one=source is None)}
         output.print_json({**document, "metrics": metrics} if arguments.metrics else document)
     elif arguments.metrics:
         output.complain(output.metrics_table(metrics["node_metrics"]))
     return output.OK
+
+
+def _served(port: int | None) -> AbstractContextManager[object]:
+    if port is None:
+        return nullcontext()
+    try:
+        from remotemedia.metrics import MetricsServer
+
+        return MetricsServer(port)
+    except ImportError as error:
+        raise ImportError("--metrics-port needs prometheus_client: pip install 'remotemedia[metrics]'") from error
 
 
 def _outputs(values: list[object], *, one: bool) -> object:

@@ -17,7 +17,7 @@ from remotemedia.cli import output
 from remotemedia.core.exceptions import ConfigurationError, PoolClosed
 
 if TYPE_CHECKING:
-    from remotemedia.cli.watching import Watcher
+    from remotemedia.watching import Watcher
 
 HELP = "watch the running pools: rates, latencies, queues, memory of each worker"
 DESCRIPTION = (
@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from remotemedia.cli.watching import Watcher
+    from remotemedia.watching import Watcher
 
     if not arguments.interval > 0:
         raise ConfigurationError(f"--interval {arguments.interval}: expected seconds greater than 0")

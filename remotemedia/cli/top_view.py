@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from remotemedia.cli.output import size_text
-from remotemedia.cli.watching import WatchedPool
 from remotemedia.ipc.observer_messages import WorkerView
+from remotemedia.watching import WatchedPool
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

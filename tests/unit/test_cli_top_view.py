@@ -11,8 +11,8 @@ from rich.console import Console
 
 from remotemedia.cli.top import keys_in
 from remotemedia.cli.top_view import COLUMNS, ScreenState, bar, duration_text, last_lines, plain_text, screen
-from remotemedia.cli.watching import WatchedPool
 from remotemedia.ipc.observer_messages import PoolView, WorkerView
+from remotemedia.watching import WatchedPool
 from remotemedia.workers.running import PoolPlace
 
 

@@ -1,4 +1,4 @@
-"""The running pools of this user, as `remotemedia top` sees them from outside. Nothing here waits for a pool."""
+"""The running pools of this user, seen from outside: for `remotemedia top` and metrics."""
 
 from __future__ import annotations
 
@@ -87,18 +87,24 @@ class Watcher:
         """`wanted`: the beginning of a pool's id, or the pid of its coordinator."""
         self.pools: dict[str, WatchedPool] = {}
         self._wanted = wanted
+        self._unwanted: set[str] = set()
 
     def look(self) -> None:
         """Connect to pools that are new, forget those that are gone."""
         there = {place.pool_id: place for place in find_pools() if place.alive}
         for pool_id in [pool_id for pool_id in self.pools if pool_id not in there]:
             self._forget(pool_id)
-        for pool_id, place in there.items():
-            if pool_id not in self.pools and (pool := _connected(place)) is not None:
-                if self._is_wanted(pool):
-                    self.pools[pool_id] = pool
-                elif pool.client is not None:
-                    pool.client.close()
+        self._unwanted &= set(there)
+        for pool_id in there.keys() - self.pools.keys() - self._unwanted:
+            pool = _connected(there[pool_id])
+            if pool is None:
+                continue
+            if self._is_wanted(pool):
+                self.pools[pool_id] = pool
+                continue
+            self._unwanted.add(pool_id)
+            if pool.client is not None:
+                pool.client.close()
 
     def require_wanted(self) -> None:
         """Raise ConfigurationError if a pool was asked for that does not run."""
