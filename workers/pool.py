@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from functools import partial
+from html import escape
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -27,6 +28,7 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
 )
 from remotemedia.core.graph import Graph
+from remotemedia.core.html import table
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.events import Closed, Event, MemoryWarning, Stalled
@@ -571,12 +573,22 @@ class WorkerPool(Blocking):
     def __repr__(self) -> str:
         return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({self._state()})>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the pool as it is now."""
+        if self._state() not in {"starting", "running", "broken"} or not self._meters:
+            return table(repr(self), ("node", "class"), zip(self.graph.ids, map(_kind, self.graph.nodes), strict=True))
+        return f"<div>{escape(repr(self))}</div>{self.snapshot(memory=False)._repr_html_()}"
+
     def _state(self) -> str:
         if self._loop is None:
             return "new"
         if self._closing is not None:
             return "closed" if self._closing.done() else "closing"
         return "broken" if self._error else "running" if self._is_up else "starting"
+
+
+def _kind(node: Node) -> str:
+    return type(node).__name__
 
 
 def _check_on_error(graph: Graph) -> None:
