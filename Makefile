@@ -56,7 +56,7 @@ clean: ## remove everything that make made, .venv included
 
 $(VENV)/.demo: EXTRAS := cli,media
 $(VENV)/.bench: EXTRAS := cli,media,bench
-$(VENV)/.dev: EXTRAS := cli,media,test,dev
+$(VENV)/.dev: EXTRAS := cli,media,metrics,test,dev
 $(VENV)/.demo $(VENV)/.bench $(VENV)/.dev: pyproject.toml $(VENV)/.created
 	@echo "installing remotemedia[$(EXTRAS)] into $(VENV) …"
 	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'

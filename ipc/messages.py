@@ -19,6 +19,8 @@ from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatc
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 2**20
 TOKEN_BYTES = 32
+MAX_STACKS_BYTES = 64 * 1024
+"""Of the text in Stacks: an observer gets it in one packet, which the kernel limits to some 200 KB."""
 
 FailedPhase: TypeAlias = Literal[
     "limits", "load", "initialize", "process", "flush", "snapshot_state", "cleanup", "channel", "died"

@@ -37,10 +37,11 @@ OWNERS = {
     "zmq": ["remotemedia.ipc.control"],
     "cloudpickle": ["remotemedia.core.node_pickler", "remotemedia.ipc.codec"],
     "psutil": ["remotemedia.workers.limits", "remotemedia.instrumentation", "remotemedia.testing"],
-    "structlog": ["remotemedia.log", "remotemedia.instrumentation", "remotemedia.cli", "remotemedia.cli_output"],
+    "structlog": ["remotemedia.log", "remotemedia.instrumentation", "remotemedia.cli"],
     "av": ["remotemedia.nodes.media_io", "remotemedia.testing.sources"],
-    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.cli_output", "remotemedia.top",
-             "remotemedia.testing.meter"],
+    "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.testing.meter"],
+    "shtab": ["remotemedia.cli"],
+    "prometheus_client": ["remotemedia.metrics", "remotemedia.cli.metrics"],
     "ray": ["remotemedia.executors.ray"],
 }
 HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it

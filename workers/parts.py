@@ -19,6 +19,7 @@ from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
+from remotemedia.workers.observers import Observers, PoolFace
 from remotemedia.workers.plan import Plan
 from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
@@ -26,8 +27,8 @@ from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
 from remotemedia.workers.supervisor import Supervisor, command, environment
 
-_POOL_FDS, _WORKER_FDS = 36, 8
-"""Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
+_POOL_FDS, _WORKER_FDS = 37, 8
+"""Descriptors that a started pool holds in the coordinator, measured: 27 + 8 per worker, 4 more when slots grow."""
 
 
 class Parts:
@@ -42,6 +43,7 @@ class Parts:
         self.events = events
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
+        self.observers: Observers | None = None
         self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
         self._config = config
@@ -63,6 +65,21 @@ class Parts:
         count = len(self.fabric.boards)
         require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
         self.control = ControlServer(self.directory.socket_path, weakly(on_message), loop)
+
+    def open_observers(self, ids: tuple[str, ...], face: PoolFace, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer those who look at the pool from outside, from now on."""
+        self.observers = Observers(
+            self.directory.observer_path,
+            self.directory.pool_id,
+            ids,
+            self.fabric.boards,
+            self.slots,
+            self.control,
+            face,
+            self._config.channel.queue_frames,
+            loop,
+        )
+        self.events.add_sink(self.observers.note)
 
     def begin_rounds(
         self,
@@ -126,6 +143,8 @@ class Parts:
             self.rounds.close()
         if self._spares is not None:
             self._spares.close()
+        if self.observers is not None:
+            self.observers.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from functools import partial
+from html import escape
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -28,10 +29,11 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
 )
 from remotemedia.core.graph import Graph
+from remotemedia.core.html import table
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.events import Closed, Event, FrameDropped, MemoryWarning, Stalled
-from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped
+from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped, Stacks
 from remotemedia.workers import sweep
 from remotemedia.workers.blocking import Blocking
 from remotemedia.workers.control_messages import ControlDesk
@@ -42,6 +44,7 @@ from remotemedia.workers.frame_errors import FrameErrors
 from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.live import Live, Overflow, check_overflow
 from remotemedia.workers.loop_waiter import LoopWaiter
+from remotemedia.workers.observers import PoolFace
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
 from remotemedia.workers.pool_snapshot import Meter, PoolSnapshot, WorkerSnapshot
@@ -114,6 +117,7 @@ class WorkerPool(Blocking):
         self._thread_id = 0
         self._stage_tasks: list[asyncio.Task[None]] = []
         self._initialized: list[int] = []
+        self._is_up = False
         self._closing: asyncio.Task[None] | None = None
         self._standstill: Standstill | None = None
         self._error: RemoteMediaError | None = None
@@ -195,6 +199,7 @@ class WorkerPool(Blocking):
             parts.session_names,
         )
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
+        parts.open_observers(plan.graph.ids, self._face(), loop)
         self._inline = self._inline_stages()
         await self._initialize_inline()
         await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
@@ -204,10 +209,16 @@ class WorkerPool(Blocking):
             parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
             self._standstill = Standstill(fabric.boards)
             parts.begin_spares(loop)
+        self._is_up = True
         fail = weakly(self._fail)
         self._stage_tasks = [
             loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in self._inline.items()
         ]
+
+    def _face(self) -> PoolFace:
+        return PoolFace(
+            weakly(self._state), weakly(self._seen_with), weakly(self._index_of), weakly(self._begin_replacing)
+        )
 
     def _inline_stages(self) -> dict[int, Stage]:
         plan, parts = self._plan, self._parts
@@ -260,6 +271,9 @@ class WorkerPool(Blocking):
             return
         if isinstance(message, Answer):
             self._desk.on_answer(worker_id, message)
+        elif isinstance(message, Stacks):
+            if parts is not None and parts.observers is not None:
+                parts.observers.on_stacks(worker_id, message.text)
         elif isinstance(message, Skipped):
             self._frame_errors.note_skipped(worker_id, message.frame, message.text)
         else:
@@ -360,6 +374,9 @@ class WorkerPool(Blocking):
         Raises ConfigurationError for an unknown node, and for one whose worker cannot be replaced: it stays in this
         process, iterates over its inputs itself, or the policy is `RestartPolicy.never()`.
         """
+        await self._begin_replacing(node).replaced()
+
+    def _begin_replacing(self, node: str) -> Slot:
         index = self._index_of(node)
         self._working_exchange()
         assert self._parts is not None
@@ -367,7 +384,7 @@ class WorkerPool(Blocking):
         if slot is None or not self._plan.is_replaceable(index):
             raise ConfigurationError(f"the node {node!r} has no worker that can be replaced")
         slot.begin_replacing("asked for")
-        await slot.replaced()
+        return slot
 
     def _index_of(self, node: str) -> int:
         ids = self._plan.graph.ids
@@ -475,18 +492,22 @@ class WorkerPool(Blocking):
         """
         if self._parts is None or not self._meters:
             raise PipelineError("the pool is not started")
-        exchange = self._exchange
+        return self._seen_with(self._meters, memory=memory)
+
+    def _seen_with(self, meters: Sequence[Meter], memory: bool = False) -> PoolSnapshot:
+        exchange, parts = self._exchange, self._parts
+        assert parts is not None
         return PoolSnapshot(
-            workers=tuple(self._worker_snapshot(i, self._parts, memory) for i in range(len(self._meters))),
+            workers=tuple(self._worker_snapshot(meter, i, parts, memory) for i, meter in enumerate(meters)),
             sessions=len(exchange.sessions.under_way) if exchange is not None else 0,
             drops=self._drops,
         )
 
-    def _worker_snapshot(self, index: int, parts: Parts, memory: bool) -> WorkerSnapshot:
+    def _worker_snapshot(self, meter: Meter, index: int, parts: Parts, memory: bool) -> WorkerSnapshot:
         slot = parts.slots.get(index)
         fed = self._exchange.next_number if self._exchange is not None else 0
         producers = self._plan.producers_of(index)
-        return self._meters[index].snapshot(
+        return meter.snapshot(
             pid=slot.pid if slot else None,
             state=slot.state if slot else "inline",
             generation=slot.generation if slot else 0,
@@ -588,8 +609,24 @@ class WorkerPool(Blocking):
         self.cleanup_errors.append(error)
 
     def __repr__(self) -> str:
-        state = "new" if self._loop is None else "closed" if self._closing else "broken" if self._error else "running"
-        return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({state})>"
+        return f"<WorkerPool {' → '.join(self._plan.graph.ids)} ({self._state()})>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the pool as it is now."""
+        if self._state() not in {"starting", "running", "broken"} or not self._meters:
+            return table(repr(self), ("node", "class"), zip(self.graph.ids, map(_kind, self.graph.nodes), strict=True))
+        return f"<div>{escape(repr(self))}</div>{self.snapshot(memory=False)._repr_html_()}"
+
+    def _state(self) -> str:
+        if self._loop is None:
+            return "new"
+        if self._closing is not None:
+            return "closed" if self._closing.done() else "closing"
+        return "broken" if self._error else "running" if self._is_up else "starting"
+
+
+def _kind(node: Node) -> str:
+    return type(node).__name__
 
 
 def _check_on_error(graph: Graph) -> None:

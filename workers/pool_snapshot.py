@@ -9,6 +9,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from remotemedia.core import stats
+from remotemedia.core.html import table
 from remotemedia.workers.board import Board
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -45,6 +46,29 @@ class WorkerSnapshot:
     cpu_percent: float
     pss_bytes: int | None
 
+    def cells(self) -> tuple[str, ...]:
+        """The main figures, rounded for people."""
+        return (
+            self.node,
+            "" if self.pid is None else str(self.pid),
+            self.state,
+            str(self.generation),
+            str(self.frames),
+            f"{self.fps:.1f}",
+            f"{self.p50_us / 1e3:.2f}",
+            f"{self.p99_us / 1e3:.2f}",
+            str(self.queue),
+            f"{self.cpu_percent:.0f}",
+            "" if self.pss_bytes is None else f"{self.pss_bytes / 1e6:.1f}",
+        )
+
+    def __str__(self) -> str:
+        pid = "" if self.pid is None else f", pid {self.pid}"
+        return (
+            f"{self.node} ({self.state}{pid}, generation {self.generation}): {self.frames} frames, {self.fps:.1f}/s, "
+            f"p50 {self.p50_us / 1e3:.2f} ms, p99 {self.p99_us / 1e3:.2f} ms, {self.queue} waiting"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSnapshot:
@@ -53,6 +77,16 @@ class PoolSnapshot:
     workers: tuple[WorkerSnapshot, ...]
     sessions: int = 0
     drops: int = 0
+
+    def __str__(self) -> str:
+        """One line per worker."""
+        return "\n".join(map(str, self.workers))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        rate = self.workers[-1].fps if self.workers else 0.0
+        heads = ("node", "pid", "state", "generation", "frames", "frames/s", "p50 ms", "p99 ms", "queue", "cpu %", "MB")
+        return table(f"{rate:.1f} frames/s, {self.sessions} sessions", heads, (w.cells() for w in self.workers))
 
 
 class _Reading(NamedTuple):
@@ -63,11 +97,11 @@ class _Reading(NamedTuple):
 
 
 class Meter:
-    """Makes the snapshots of one worker; remembers the last reading, for rates."""
+    """Makes the snapshots of one worker for one who looks; remembers the last reading, for rates."""
 
     def __init__(self, worker_id: int, node: str, board: Board) -> None:
         self._worker_id, self._node, self._board = worker_id, node, board
-        self._since = _Reading(monotonic(), 0, None, 0.0)
+        self._since = _Reading(monotonic(), int(board.stats.values[stats.CALLS]), None, 0.0)
 
     @property
     def passed_on(self) -> int:

@@ -2,6 +2,7 @@
 
     <base>/remotemedia-<uid>/<pool id>/            locked while the pool lives
         control.sock
+        observe.sock                               for those who look at the pool
         worker-<pid>-<start time>-<where>          one empty file per live worker, all facts in its name
     /dev/shm/rm_<pool id>_pool                     locked while the pool lives; names the directory above
     /dev/shm/rm_<pool id>_iox/                     iceoryx2's root directory
@@ -34,6 +35,7 @@ from remotemedia.workers.private_dir import (
     try_lock,
     user_dir,
 )
+from remotemedia.workers.running import OBSERVER_SOCKET
 from remotemedia.workers.sweep import SweepReport, marker_path, process_identity, remove_pool, sweep
 
 __all__ = ["PoolDir", "SweepReport", "sweep"]
@@ -44,7 +46,8 @@ _ATTEMPTS = 100
 
 
 class PoolDir:
-    """The places of one pool: `path`, `socket_path`, `shm_prefix`, `iox_root`. Ours alone (0700), removed by `close`.
+    """The places of one pool: `path`, `socket_path`, `observer_path`, `shm_prefix`, `iox_root`. Ours alone (0700),
+    removed by `close`.
 
     Also a context manager. Running workers are recorded (`record_worker`, `forget_worker`) for the sweep of others.
     """
@@ -54,6 +57,7 @@ class PoolDir:
         self.path = path
         self.pool_id = path.name
         self.socket_path = path / _SOCKET
+        self.observer_path = path / OBSERVER_SOCKET  # no longer a name than the other one's
         self.shm_prefix = f"rm_{self.pool_id}_"
         self.iox_root = SHM_DIR / f"{self.shm_prefix}iox"
         self._locks = locks

@@ -155,6 +155,10 @@ class Supervisor:
             node=self.node_id, worker_id=self.worker_id, pid=self.pid, generation=self.generation
         )
 
+    def stderr_tail(self) -> str:
+        """The last of what it wrote to stderr."""
+        return self._output.tail() if self._output is not None else ""
+
     @property
     def was_ready(self) -> bool:
         """Whether its node has been initialized."""

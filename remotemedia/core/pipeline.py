@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from remotemedia.core.calling import as_list
 from remotemedia.core.exceptions import PipelineError
 from remotemedia.core.graph import Graph
+from remotemedia.core.html import table
 from remotemedia.core.node import Node
 
 if TYPE_CHECKING:
@@ -131,6 +132,14 @@ class Pipeline:
     def __repr__(self) -> str:
         state = ", initialized" if self.is_initialized else ""
         return f"Pipeline(name={self.name!r}, nodes=[{', '.join(self._nodes)}]{state})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each node, where it is marked to run, and whom it feeds."""
+        graph = self.graph
+        feeds = [", ".join(graph.ids[n] for n in graph.successors(i)) for i in range(len(graph.nodes))]
+        kinds = [(type(node).__name__, node.executor or "") for node in graph.nodes]
+        rows = [(node_id, *kind, fed) for node_id, kind, fed in zip(graph.ids, kinds, feeds, strict=True)]
+        return table(f"Pipeline {self.name}", ("node", "class", "executor", "feeds"), rows)
 
     # -- running -------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,9 @@ def test_nodes_are_added_one_after_the_other() -> None:
     assert len(pipeline) == 2
     assert pipeline.graph.edges == ((0, 1),)
     assert repr(pipeline) == "Pipeline(name='sum', nodes=[first, second])"
+    html = pipeline._repr_html_()
+    assert "Pipeline sum" in html
+    assert f"<tr><td>first</td><td>{type(pipeline.nodes[0]).__name__}</td><td></td><td>second</td></tr>" in html
     assert Pipeline([first, second]).graph == pipeline.graph
 
 

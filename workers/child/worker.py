@@ -22,9 +22,11 @@ from remotemedia.ipc.control import ControlClient
 from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.messages import (
+    MAX_STACKS_BYTES,
     PROTOCOL_VERSION,
     Answer,
     Custom,
+    DumpStacks,
     Failed,
     FailedPhase,
     FromCoordinator,
@@ -33,6 +35,7 @@ from remotemedia.ipc.messages import (
     Loaded,
     Ready,
     Skipped,
+    Stacks,
     Stop,
     Welcome,
 )
@@ -48,6 +51,7 @@ from remotemedia.workers.delivery import Merge
 from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import STORE_WORDS, Snapshot, Snapshots, SnapshotStore
+from remotemedia.workers.stacks import python_stacks
 from remotemedia.workers.stage import NodeFailure, Resumption, Stage, Stopped, cleanup, initialize
 
 _FLUSH_S = 1.0
@@ -127,6 +131,8 @@ class Worker:
             self._welcomed.set()
         elif isinstance(message, Custom):
             self._on_control(message)
+        elif isinstance(message, DumpStacks):
+            self._client.post(Stacks(text=python_stacks(most_bytes=MAX_STACKS_BYTES)))
         elif isinstance(message, (Stop, ProtocolError)):
             self._request_stop()
 

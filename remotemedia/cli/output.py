@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from remotemedia.core.exceptions import (
     ConfigurationError,
@@ -20,6 +20,10 @@ from remotemedia.core.exceptions import (
 from remotemedia.core.graph import Graph
 
 OK, PIPELINE_ERROR, USAGE, ENVIRONMENT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+
+
+class Terminated(Exception):  # noqa: N818 - not an error
+    """SIGTERM arrived and the pipeline has been stopped."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -59,18 +63,33 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - as above
 
 
-def print_outputs(outputs: Sequence[Any]) -> None:
-    """One line per output: text as it is, arrays by shape, the rest as JSON where that is possible."""
-    for output in outputs:
-        if dataclasses.is_dataclass(output) and type(output).__str__ is not object.__str__:
-            say(str(output))
-        else:
-            say(output if isinstance(output, str) else json.dumps(output, default=jsonable))
+def print_output(value: Any) -> None:
+    """One output on one line: text as it is, arrays by shape, the rest as JSON where that is possible."""
+    if dataclasses.is_dataclass(value) and type(value).__str__ is not object.__str__:
+        say(str(value))
+    else:
+        say(value if isinstance(value, str) else json_text(value))
 
 
 def print_json(document: Any) -> None:
     """One line of JSON."""
-    say(json.dumps(document, default=jsonable))
+    say(json_text(document))
+
+
+def json_text(value: Any) -> str:
+    """The value as JSON, what JSON does not know as `jsonable` says."""
+    return json.dumps(value, default=jsonable)
+
+
+def short_text(value: Any, width: int = 100) -> str:
+    """What a value is, in one line: type, shape and time stamp of frames and arrays, the rest as JSON."""
+    array = getattr(value, "array", value)
+    if hasattr(array, "__array_interface__"):
+        text = f"{type(value).__name__} {'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
+        time_s = getattr(value, "time_s", None)
+        return text if time_s is None else f"{text}  pts {value.pts} ({time_s:.3f} s)"
+    text = json_text(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def jsonable(value: Any) -> Any:
@@ -116,6 +135,28 @@ def mermaid(graph: Graph) -> str:
     return "\n".join(lines)
 
 
+def dot(graph: Graph) -> str:
+    """The graph for Graphviz; nodes that run in a worker process have double borders."""
+    lines = ["digraph pipeline {", "    rankdir=LR;", "    node [shape=box];"]
+    for index, (node_id, node) in enumerate(zip(graph.ids, graph.nodes, strict=True)):
+        kind = type(node).__name__
+        label = (node_id if kind == node_id else f"{node_id}\n{kind}").replace("\\", "\\\\").replace('"', '\\"')
+        label = label.replace("\n", "\\n")
+        borders = ", peripheries=2" if node.executor not in {None, "inline"} else ""
+        lines.append(f'    n{index} [label="{label}"{borders}];')
+    lines += [f"    n{start} -> n{end};" for start, end in graph.edges]
+    return "\n".join([*lines, "}"])
+
+
+def size_text(nbytes: float) -> str:
+    """Bytes for people: 640 B, 12.3 KB, 1.5 GB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if nbytes < 1000 or unit == "GB":  # noqa: PLR2004 - a unit is a thousand of the one before
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    raise AssertionError
+
+
 def configure_logging(log_format: str, level: str) -> None:
     """Send the library's and the workers' records to stderr, rendered by structlog."""
     import structlog
@@ -129,7 +170,7 @@ def configure_logging(log_format: str, level: str) -> None:
     if log_format == "json":
         renderers: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=_colours_wanted())]
+        renderers = [structlog.dev.ConsoleRenderer(colors=colours_wanted())]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers]
     )
@@ -138,7 +179,8 @@ def configure_logging(log_format: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def _colours_wanted() -> bool:
+def colours_wanted(stream: TextIO | None = None) -> bool:
+    """By NO_COLOR, FORCE_COLOR, and whether the stream (default: stderr) is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or (stream or sys.stderr).isatty()

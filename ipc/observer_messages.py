@@ -1,0 +1,137 @@
+"""What an observer (`remotemedia top`) asks a running pool, and what that answers: typed plain data. No I/O.
+
+    observer → pool   GetSnapshot, GetStacks, RestartWorker
+    pool → observer   PoolView, StacksText, Done, Refused
+
+Each message is one packet of the pool's second socket (see observer_server): a msgpack map with its kind under "type".
+An answer carries the number of its request; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TypeAlias
+
+import msgspec
+
+from remotemedia.core.exceptions import MalformedMessage
+
+OBSERVER_VERSION = 1
+MAX_REQUEST_BYTES = 4096
+CREDENTIALS = struct.Struct("3i")
+"""What the kernel tells of the process at the other end: pid, uid, gid."""
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    number: int = 0
+
+
+class _Request(_Message, frozen=True, kw_only=True):
+    version: int = OBSERVER_VERSION
+
+
+class GetSnapshot(_Request, frozen=True, kw_only=True):
+    """Answer with PoolView. Rates in it are means since the snapshot before on the same connection."""
+
+
+class GetStacks(_Request, frozen=True, kw_only=True):
+    """Answer with StacksText: what the threads of this node's process are doing."""
+
+    node: str
+
+
+class RestartWorker(_Request, frozen=True, kw_only=True):
+    """Let this node's worker finish the frame that it is at, and start afresh. Answer with Done once that is begun."""
+
+    node: str
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage: the fields of WorkerSnapshot, and what else one wants to see of it.
+
+    `queue_frames`: what `queue` can be at most, roughly; `frame`: number of the frame that it works on; `event`: what
+    happened to it last, `event_age_s` ago. `pss_bytes` is left to the observer: reading it takes time.
+    """
+
+    node: str
+    worker_id: int
+    pid: int | None
+    state: str
+    generation: int
+    restarts: int
+    frames: int
+    fps: float
+    p50_us: float
+    p99_us: float
+    queue: int
+    errors: int
+    drops: int
+    bytes_in: int
+    bytes_out: int
+    copies: int
+    cpu_percent: float
+    pss_bytes: int | None
+    queue_frames: int
+    frame: int | None = None
+    event: str = ""
+    event_age_s: float = 0.0
+
+
+class PoolView(_Message, frozen=True, kw_only=True):
+    """A pool as it is now. `pid`: of its coordinator; `state`: "starting", "running", "broken" or "closing"."""
+
+    pool_id: str
+    pid: int
+    state: str
+    package_version: str
+    uptime_s: float
+    sessions: int
+    workers: list[WorkerView]
+
+
+class StacksText(_Message, frozen=True, kw_only=True):
+    """The answer to GetStacks."""
+
+    text: str
+
+
+class Done(_Message, frozen=True, kw_only=True):
+    """It has been begun."""
+
+
+class Refused(_Message, frozen=True, kw_only=True):
+    """It cannot be done, and why."""
+
+    reason: str
+
+
+Request: TypeAlias = GetSnapshot | GetStacks | RestartWorker
+Reply: TypeAlias = PoolView | StacksText | Done | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(message: Request | Reply) -> bytes:
+    """The message as one packet."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes) -> Request:
+    """Raises MalformedMessage for any bytes that are none, and for a request of another version."""
+    try:
+        request = _requests.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
+    if request.version != OBSERVER_VERSION:
+        raise MalformedMessage(f"the observer speaks version {request.version}, this pool {OBSERVER_VERSION}")
+    return request
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Raises MalformedMessage for any bytes that are none."""
+    try:
+        return _replies.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
