@@ -181,6 +181,11 @@ class Receiver(Protocol):
         ...
 
     @property
+    def completed(self) -> int:
+        """Frames for inputs with a lower number are out of the pipeline, as far as the sender goes by that."""
+        ...
+
+    @property
     def is_in_demand(self) -> bool:
         """Whether the sender sleeps for want of credit or acknowledgement."""
         ...

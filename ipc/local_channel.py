@@ -115,6 +115,7 @@ class LocalReceiver:
         self.copies = 0
         self.bytes_copied = 0
         self.forgets_complete = False
+        self.completed = 0
         self._queue: deque[Frame] = deque()
 
     def receive(self) -> Frame | None:

@@ -69,6 +69,7 @@ class ShmReceiver:
         self._lane = spec.lane(lane, ledger)
         self._retains = spec.retain
         self.forgets_complete = spec.completed is not None
+        self._completed = ledger.region(spec.completed, 1) if spec.completed is not None else None
         self._sender_bell = sender_bell
         words, position = self._lane.words, position or self._lane.position
         key = (position.number, position.part) if position else None
@@ -155,6 +156,10 @@ class ShmReceiver:
         self._lane.words[ACKNOWLEDGED] = self._acceptance.acknowledge(sequence, key)
         fence()
         self._sender_bell.ring_for(CREDIT | ACKNOWLEDGEMENT)
+
+    @property
+    def completed(self) -> int:
+        return self._completed[0] if self._completed is not None else 0
 
     @property
     def is_in_demand(self) -> bool:

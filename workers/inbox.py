@@ -124,9 +124,13 @@ class Inbox:
         been sent already. So no more is kept here than the outputs of one number.
         """
         for index in self._merge.later():
-            ahead = self._ahead[index]
-            while not (ahead and ahead[-1].flags & LAST):
-                frame = self.receivers[index].receive()
+            ahead, receiver = self._ahead[index], self.receivers[index]
+            while True:
+                while ahead and ahead[0].number < receiver.completed:
+                    ahead.popleft()  # made again by a new sender: its turn will not come, but its room is wanted
+                if ahead and ahead[-1].flags & LAST:
+                    break
+                frame = receiver.receive()
                 if frame is None:
                     break
                 frame.lease = None  # the credit of what is no view of the slot goes back at once

@@ -161,6 +161,7 @@ SETUPS = {
     "diamond": Setup((Affine, Odd, Holding, Affine), _DIAMOND, (5, 1), tickets=3),
     "deep diamond": Setup((Split, Split, Holding, Total), _DIAMOND, (5,), tickets=7),
     "skip": Setup((Affine, Holding, Affine), ((0, 1), (0, 2), (1, 2)), (6,), tickets=3),
+    "burst skip": Setup((Affine, lambda: Split(4), Affine), ((0, 1), (0, 2), (1, 2)), (7,), tickets=4, window=8),
     "late state": Setup((Affine, Holding, Odd, Total), _DIAMOND, (4, 3), snapshot_frames=1),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
@@ -412,6 +413,9 @@ class Pool:
                 seat.stage.node.held = None
         assert self._feed is not None
         assert self._exchange is not None
+        for seat in self.seats:
+            assert seat.stage is not None
+            seat.stage.sender.demand()  # who joins branches drops what was remade when its room is wanted
         while True:
             self._feed.attend()  # for a receiver that was replaced after the coordinator had ended
             if self._exchange.take():  # what was remade in the end is dropped when the next frame is wanted
