@@ -11,11 +11,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.config import PoolConfig, WorkerLimits
+from remotemedia.config import PoolConfig
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
 from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
@@ -24,7 +25,7 @@ from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
-from remotemedia.workers.supervisor import Supervisor, command, environment
+from remotemedia.workers.supervisor import Supervisor
 
 _POOL_FDS, _WORKER_FDS = 36, 8
 """Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
@@ -42,6 +43,7 @@ class Parts:
         self.events = events
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
+        self._launcher: Launcher | None = None
         self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
         self._config = config
@@ -64,6 +66,17 @@ class Parts:
         require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
         self.control = ControlServer(self.directory.socket_path, weakly(on_message), loop)
 
+    def begin_launcher(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on processes can be started, or are about to be."""
+        self._launcher = Launcher(self._config, loop)
+        if (pid := self._launcher.server_pid) is not None:
+            self.directory.record_worker(pid)
+
+    @property
+    def launcher(self) -> Launcher:
+        assert self._launcher is not None
+        return self._launcher
+
     def begin_rounds(
         self, loop: asyncio.AbstractEventLoop, on_notice: Callable[[Notice], None], on_limit: Callable[[int, str], None]
     ) -> None:
@@ -82,8 +95,7 @@ class Parts:
         if self._config.warm_spares and self.slots:
             self._spares = Spares(
                 self._config.warm_spares,
-                command(self._config),
-                environment(WorkerLimits()),
+                self.launcher,
                 lambda: [*self.fabric.fds(), *(slot.payload_fd for slot in self.slots.values())],
                 self.directory,
                 loop,
@@ -121,6 +133,8 @@ class Parts:
             self.rounds.close()
         if self._spares is not None:
             self._spares.close()
+        if self._launcher is not None:
+            self._launcher.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:
