@@ -116,7 +116,7 @@ def test_whatever_its_nodes_are_doing(action: str, phase: str, place: Place, run
 @pytest.mark.parametrize("node", ["FaultyOnLoad({0})", "Faulty({0}, 'initialize')"])
 def test_during_the_start(action: str, node: str, place: Place, run_script: RunScript) -> None:
     script = run_script(host(f"Pass(), {node.format(action)}, Pass()", IDLE))
-    until(lambda: len(place.processes()) == 4, "three workers")
+    until(lambda: len(place.workers()) == 3, "three workers")
     until(lambda: files_of(place.pool_ids()[0]), "shared memory")
     script.kill_and_reap()
     expect_orphans_gone_then_sweep(place)
@@ -125,7 +125,7 @@ def test_during_the_start(action: str, node: str, place: Place, run_script: RunS
 def test_at_the_first_moment_of_the_start(place: Place, run_script: RunScript) -> None:
     """Before a worker has said anything, and before it has asked for a death signal."""
     script = run_script(host("Pass(), Pass(), Pass()", IDLE))
-    until(lambda: len(place.processes()) > 1, "a worker")
+    until(place.workers, "a worker")
     script.kill_and_reap()
     expect_orphans_gone_then_sweep(place)
 

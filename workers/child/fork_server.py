@@ -23,6 +23,8 @@ from remotemedia.workers.child import parent_watch
 from remotemedia.workers.child import worker as _imported_beforehand  # noqa: F401
 from remotemedia.workers.fork_protocol import Answer, Ended, Here, Order, Refused, Started
 
+_NAME = "rm-fork-server"
+_COMM = Path("/proc/self/comm")
 _IGNORED = (signal.SIGINT, signal.SIGTERM)
 """Who stops a service may send these to every process of it. The server ends when the coordinator is done with it."""
 
@@ -34,11 +36,15 @@ def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _IGNORED}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host that ignores it has no zombies, and no exit statuses
     parent_watch.follow(coordinator_pid)
+    own_name = _COMM.read_text()
+    _COMM.write_text(_NAME)  # as `ps` and `top` show it
     os.chdir("/")  # no reason to keep the host's directory
     _lose_threads()
     gc.collect()
     gc.freeze()  # what is here now is for all: no collection in a worker touches, and thereby copies, its pages
-    return _Server(control, {**before, signal.SIGHUP: signal.SIG_DFL}).run()
+    boot = _Server(control, {**before, signal.SIGHUP: signal.SIG_DFL}).run()
+    _COMM.write_text(own_name)
+    return boot
 
 
 def _lose_threads() -> None:
