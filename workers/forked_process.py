@@ -15,6 +15,10 @@ from remotemedia.workers.fork_protocol import Answer, Ended
 from remotemedia.workers.process import KILL_WAIT_S, ExitStatus, WorkerProcess, exit_status
 
 
+_TOLD_S = 2.0
+"""How long the server may take to say how a process ended: no death goes unnoticed because the server is stopped."""
+
+
 class ForkedProcess(WorkerProcess):
     """Its end is seen by a pidfd; what is left of its group is killed then, and the server is told to reap it and says
     how it ended. So its number is never signalled when it may be another process's.
@@ -38,6 +42,7 @@ class ForkedProcess(WorkerProcess):
         self._asked = False
         """The server was told to reap it: its number may be anybody's."""
         self._server_ended = False
+        self._timer: asyncio.TimerHandle | None = None
         try:
             self._opened = os.pidfd_open(pid)  # of this very process: nobody reaps it before we ask for it
         except OSError:
@@ -54,6 +59,8 @@ class ForkedProcess(WorkerProcess):
     def _reap(self) -> None:
         self._loop.remove_reader(self._opened)
         self._ask()
+        if self.status is None:
+            self._timer = self._loop.call_later(_TOLD_S, self._finish, ExitStatus())
 
     def _ask(self) -> None:
         """It has ended: have it reaped."""
@@ -86,6 +93,8 @@ class ForkedProcess(WorkerProcess):
             self.kill()  # and the pidfd tells the rest
 
     def _finish(self, status: ExitStatus) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._loop.is_closed():
             self._loop.remove_reader(self._line.fileno())
         self._line.close()
@@ -103,11 +112,11 @@ class ForkedProcess(WorkerProcess):
         if self.status is None and self._has_ended(KILL_WAIT_S):
             self._ask()
         if self.status is None and self._asked:
-            self._line.settimeout(KILL_WAIT_S)
+            self._line.settimeout(_TOLD_S)
             try:
                 self._settle(fork_protocol.receive_answer(self._line))
             except TimeoutError:  # the server is stopped
-                self._line.settimeout(0.0)
+                self._finish(ExitStatus())
         return self.status
 
     def _has_ended(self, within_s: float) -> bool:

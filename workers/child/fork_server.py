@@ -19,21 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from remotemedia.workers import fork_protocol
+from remotemedia.workers.child import own_limits as _imported_beforehand  # noqa: F401
 from remotemedia.workers.child import parent_watch
-from remotemedia.workers.child import worker as _imported_beforehand  # noqa: F401
+from remotemedia.workers.child import worker as _imported_as_well  # noqa: F401
 from remotemedia.workers.fork_protocol import Answer, Ended, Here, Order, Refused, Started
 
 _NAME = "rm-fork-server"
 _COMM = Path("/proc/self/comm")
-_IGNORED = (signal.SIGINT, signal.SIGTERM)
-"""Who stops a service may send these to every process of it. The server ends when the coordinator is done with it."""
+_NOT_HEARD = (signal.SIGINT, signal.SIGTERM)
+"""Who stops a service may send these to every process of it. The server ends when the coordinator is done with it. They
+are blocked, not ignored: what is sent to a new process before it has unblocked them is not lost.
+"""
 
 
 def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     """Fork whenever the coordinator asks for it. Returns in the new processes, with what that is to go on as; the
     server itself ends in here. `control`: the descriptor of its socket.
     """
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _IGNORED}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_HEARD)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host that ignores it has no zombies, and no exit statuses
     parent_watch.follow(coordinator_pid)
     own_name = _COMM.read_text()
@@ -42,8 +45,10 @@ def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     _lose_threads()
     gc.collect()
     gc.freeze()  # what is here now is for all: no collection in a worker touches, and thereby copies, its pages
-    boot = _Server(control, {**before, signal.SIGHUP: signal.SIG_DFL}).run()
+    boot = _Server(control).run()
     _COMM.write_text(own_name)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return boot
 
 
@@ -61,9 +66,8 @@ def _lose_threads() -> None:
 
 
 class _Server:
-    def __init__(self, control: int, signals: dict[signal.Signals, Any]) -> None:
-        """`signals`: what the new processes are to do about them."""
-        self._control, self._signals = control, signals
+    def __init__(self, control: int) -> None:
+        self._control = control
         self._workers: dict[int, int] = {}
         """The server's end of the line of each → its pid. Bare numbers: in a copy nothing may close them later on."""
         self._poller = select.poll()
@@ -117,8 +121,6 @@ class _Server:
     def _become(self, line: int, order_fd: int, directory: int, *descriptors: int) -> dict[str, Any]:
         """In the new process: make it what a spawned interpreter would be, with the imports done."""
         os.setpgid(0, 0)
-        for number, action in self._signals.items():
-            signal.signal(number, action)
         order = Order.from_bytes(os.pread(order_fd, os.fstat(order_fd).st_size, 0))  # its offset is the writer's
         os.fchdir(directory)
         for fd in (self._control, *self._workers, line, order_fd, directory):
