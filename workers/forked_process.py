@@ -14,7 +14,6 @@ from remotemedia.workers import fork_protocol
 from remotemedia.workers.fork_protocol import Answer, Ended
 from remotemedia.workers.process import KILL_WAIT_S, ExitStatus, WorkerProcess, exit_status
 
-
 _TOLD_S = 2.0
 """How long the server may take to say how a process ended: no death goes unnoticed because the server is stopped."""
 

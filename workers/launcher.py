@@ -32,8 +32,8 @@ class Launcher:
         if config.start == "fork_server":
             try:
                 self._server = fork_server.use(config)
-            except OSError as error:
-                _logger.warning("the fork server could not be started, workers are started without: %s", error)
+            except OSError as error:  # logged as text: who keeps records must not keep the pool with them
+                _logger.warning("the fork server could not be started, workers are started without: %s", str(error))
 
     @property
     def server_pid(self) -> int | None:
@@ -64,7 +64,7 @@ class Launcher:
             except ForkServerLost as error:
                 self._do_without(str(error))
             except OSError as error:
-                _logger.debug("no fork, an interpreter of its own: %s", error)
+                _logger.debug("no fork, an interpreter of its own: %s", str(error))
         return self._spawn(what, fds, limits, on_exit)
 
     def _fork(

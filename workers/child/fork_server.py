@@ -39,7 +39,7 @@ def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_HEARD)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host that ignores it has no zombies, and no exit statuses
     parent_watch.follow(coordinator_pid)
-    own_name = _COMM.read_text()
+    own_name = _COMM.read_text().rstrip("\n")
     _COMM.write_text(_NAME)  # as `ps` and `top` show it
     os.chdir("/")  # no reason to keep the host's directory
     _lose_threads()
