@@ -21,7 +21,7 @@ from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import fork_protocol
 from remotemedia.workers.boot import sealed_fd, write_boot_fd
 from remotemedia.workers.commands import boot_data, command, environment
-from remotemedia.workers.fork_protocol import Here, Order, Refused, Started
+from remotemedia.workers.fork_protocol import Order, Refused, Started
 
 _ANSWER_S = 10.0
 """How long a server that is up may take for one fork. Longer, and it is stopped, or worse."""
@@ -36,7 +36,7 @@ _INHERITED = ("Umask:", "Uid:", "Gid:", "Groups:", "SigBlk:", "SigIgn:", "Cap", 
 
 
 class ForkServerLost(Exception):  # noqa: N818 - named for what happened
-    """The fork server has ended, or does not answer and was killed. All its workers end with it."""
+    """The fork server has ended, does not answer and was killed, or cannot do its work. The text says it."""
 
 
 class ForkServer:
@@ -46,7 +46,7 @@ class ForkServer:
     """
 
     def __init__(self, argv: Sequence[str], variables: Mapping[str, str]) -> None:
-        """Start it; it cannot fork before `answers` says so. Raises OSError."""
+        """Start it; it can fork when `ready` returns. Raises OSError."""
         self.users = 0
         self._control, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -77,26 +77,27 @@ class ForkServer:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    async def answers(self, loop: asyncio.AbstractEventLoop, within_s: float) -> bool:
-        """Wait until it can fork; False: it has ended, or has not answered in time. Raises OSError (EMFILE)."""
+    async def ready(self, loop: asyncio.AbstractEventLoop, within_s: float) -> None:
+        """Wait until it can fork. Raises ForkServerLost that says why it cannot, and OSError (EMFILE)."""
         line, its_end = _line()
         heard = asyncio.Event()
         with line:
             with its_end:
-                try:
-                    self._request([its_end.fileno()])
-                except ForkServerLost:
-                    return False
+                self._request([its_end.fileno()])
             loop.add_reader(line.fileno(), heard.set)
             try:
                 async with asyncio.timeout(within_s):
                     await heard.wait()
             except TimeoutError:
                 self._process.kill()
-                return False
+                raise ForkServerLost(f"the fork server (pid {self.pid}) was not ready after {within_s:g} s") from None
             finally:
                 loop.remove_reader(line.fileno())
-            return isinstance(fork_protocol.receive_answer(line), Here)
+            answer = fork_protocol.receive_answer(line)
+        if isinstance(answer, Refused):
+            raise ForkServerLost(f"the fork server (pid {self.pid}) must not fork: {answer.text}")
+        if answer is None:
+            raise self._gone()
 
     def fork(
         self, boot: dict[str, Any], variables: Mapping[str, str], descriptors: Mapping[int, int]
@@ -136,14 +137,17 @@ class ForkServer:
                 return pid
             case Refused(number, text):
                 raise OSError(number, text)
-        raise ForkServerLost(f"the fork server (pid {self.pid}) has ended")
+        raise self._gone()
+
+    def _gone(self) -> ForkServerLost:
+        return ForkServerLost(f"the fork server (pid {self.pid}) has ended")
 
     def _request(self, descriptors: Sequence[int]) -> None:
         """One message: a send of this kind is whole or not at all, whatever other threads send."""
         try:
             socket.send_fds(self._control, [bytes([len(descriptors)])], list(descriptors))
         except ConnectionError as error:
-            raise ForkServerLost(f"the fork server (pid {self.pid}) has ended") from error
+            raise self._gone() from error
 
     def close(self) -> None:
         """Let it end, and wait for that. Its workers must be gone."""

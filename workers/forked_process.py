@@ -40,7 +40,6 @@ class ForkedProcess(WorkerProcess):
         self._line = line
         self._asked = False
         """The server was told to reap it: its number may be anybody's."""
-        self._server_ended = False
         self._timer: asyncio.TimerHandle | None = None
         try:
             self._opened = os.pidfd_open(pid)  # of this very process: nobody reaps it before we ask for it
@@ -65,14 +64,11 @@ class ForkedProcess(WorkerProcess):
         """It has ended: have it reaped."""
         if self._asked or self.status is not None:
             return
-        if not self._server_ended:
-            self._kill_group()  # while it is a zombie nobody else can get its number, nor its group's
-            self._asked = True
-            try:
-                self._line.send(fork_protocol.REAP)
-            except OSError:
-                self._server_ended = True
-        if self._server_ended:
+        self._kill_group()  # while it is a zombie nobody else can get its number, nor its group's
+        self._asked = True
+        try:
+            self._line.send(fork_protocol.REAP)
+        except OSError:
             self._finish(ExitStatus(with_server=True))
 
     def _hear(self) -> None:
@@ -82,14 +78,11 @@ class ForkedProcess(WorkerProcess):
     def _settle(self, answer: Answer | None) -> None:
         if isinstance(answer, Ended):
             self._finish(exit_status(answer.si_code, answer.si_status))
-            return
-        self._server_ended = True
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._line.fileno())
-        if self._asked:
+        elif self._asked:
             self._finish(ExitStatus(with_server=True))
-        else:
-            self.kill()  # and the pidfd tells the rest
+        else:  # the server has ended; the pidfd tells the rest
+            self._loop.remove_reader(self._line.fileno())
+            self.kill()
 
     def _finish(self, status: ExitStatus) -> None:
         if self._timer is not None:
@@ -99,11 +92,19 @@ class ForkedProcess(WorkerProcess):
         self._line.close()
         super()._finish(status)
 
-    def kill(self) -> None:
-        """Kill it and its process group (SIGKILL). Nothing happens if it has ended."""
-        # Whoever takes over the children of a server that has ended reaps them at any time.
-        if not self._asked and not (self._server_ended and self._has_ended(0.0)):
-            super().kill()
+    def _kill_group(self) -> None:
+        # The children of a server that has ended are reaped by whoever takes them over, at any time.
+        if not self._asked and not (self._server_has_ended() and self._has_ended(0.0)):
+            super()._kill_group()
+
+    def _server_has_ended(self) -> bool:
+        """The kernel closes what a process has open before it gives its children away."""
+        try:
+            return not self._line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
 
     def kill_now(self) -> ExitStatus | None:
         """Kill and reap without the loop, for finalizers; None if it does not die in 5 s (asleep in the kernel)."""

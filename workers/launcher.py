@@ -47,9 +47,11 @@ class Launcher:
 
     async def ready(self) -> None:
         """Returns when the fork server can fork, or is given up."""
-        server = self._server
-        if server is not None and not await server.answers(self._loop, self._config.timeouts.hello_s):
-            self._do_without(f"the fork server (pid {server.pid}) did not get ready")
+        if self._server is not None:
+            try:
+                await self._server.ready(self._loop, self._config.timeouts.hello_s)
+            except ForkServerLost as error:
+                self._do_without(str(error))
 
     def launch(
         self, what: Mapping[str, Any], fds: Sequence[int], limits: WorkerLimits, on_exit: OnExit

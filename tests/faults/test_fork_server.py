@@ -228,6 +228,18 @@ async def test_a_server_that_cannot_be_started_is_done_without(
     assert "the fork server could not be started, workers are started without" in caplog.text
 
 
+async def test_a_server_with_threads_must_not_fork(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would be missing in its copies, with whatever they hold locked for ever."""
+    waits = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    (tmp_path / "sitecustomize.py").write_text(waits)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with WorkerPool([Asks()]) as pool:
+        assert await pool.process(os.getppid) == os.getpid()
+    assert "must not fork: something that it has imported runs threads (rm-fork-server, " in caplog.text
+
+
 # -- its death ---------------------------------------------------------------------------------------------------------
 
 

@@ -42,32 +42,34 @@ def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     own_name = _COMM.read_text().rstrip("\n")
     _COMM.write_text(_NAME)  # as `ps` and `top` show it
     os.chdir("/")  # no reason to keep the host's directory
-    _lose_threads()
+    problem = _lose_threads()
     gc.collect()
     gc.freeze()  # what is here now is for all: no collection in a worker touches, and thereby copies, its pages
-    boot = _Server(control).run()
+    boot = _Server(control, problem).run()
     _COMM.write_text(own_name)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return boot
 
 
-def _lose_threads() -> None:
-    """Numerical libraries start threads when they are imported, and end them before a fork (pthread_atfork); they come
-    back when they are needed. Exits if others are left: a copy of this process could not be trusted.
+def _lose_threads() -> str | None:
+    """Numerical libraries start threads when they are imported, end them before a fork (pthread_atfork), and start them
+    again when they need them. Gives what is wrong if others are left: a copy of this process could not be trusted.
     """
     first = os.fork()
     if not first:
         os._exit(0)
     os.waitpid(first, 0)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
-        sys.exit(f"{threads} threads are left before the first fork")
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return f"something that it has imported runs threads ({', '.join(names)})" if len(names) > 1 else None
 
 
 class _Server:
-    def __init__(self, control: int) -> None:
-        self._control = control
+    def __init__(self, control: int, problem: str | None) -> None:
+        """`problem`: why it must not fork."""
+        self._control, self._problem = control, problem
+        self._lost: list[int] = []
+        """Processes that nobody asks for: whoever wanted them was interrupted. They see that, too, and end."""
         self._workers: dict[int, int] = {}
         """The server's end of the line of each → its pid. Bare numbers: in a copy nothing may close them later on."""
         self._poller = select.poll()
@@ -89,6 +91,7 @@ class _Server:
             request = fork_protocol.receive_request(control)
         if request is None:
             os._exit(0)  # the coordinator is done, or dead: the kernel tells what workers there are
+        self._lost = [pid for pid in self._lost if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None]
         count, fds = request
         if not fds:
             return None  # no room for any; who asked sees that the line is closed
@@ -96,7 +99,7 @@ class _Server:
         if len(fds) < count:
             _answer(line, Refused(errno.EMFILE, "the fork server has too few file descriptors"))
         elif not others:
-            _answer(line, Here())
+            _answer(line, Refused(0, self._problem) if self._problem else Here())
         elif (boot := self._fork(line, others)) is not None:
             return boot
         for fd in others if line in self._workers else fds:
@@ -137,16 +140,20 @@ class _Server:
     # -- the end of a process ------------------------------------------------------------------------------------------
 
     def _hear(self, line: int) -> None:
-        word = os.read(line, 1)
+        word = b""
+        with suppress(ConnectionResetError):
+            word = os.read(line, 1)
         pid = self._workers.pop(line)
         self._poller.unregister(line)
         if word == fork_protocol.KILL:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-        if word:  # else the coordinator is about to end: nobody asks
+        if word:
             result = os.waitid(os.P_PID, pid, os.WEXITED)
             assert result is not None
             _answer(line, Ended(result.si_code, result.si_status))
+        else:
+            self._lost.append(pid)
         os.close(line)
 
 
