@@ -27,8 +27,8 @@ from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
 from remotemedia.workers.supervisor import Supervisor
 
-_POOL_FDS, _WORKER_FDS = 36, 8
-"""Descriptors that a started pool holds in the coordinator, measured: 26 + 8 per worker, 4 more when slots grow."""
+_POOL_FDS, _WORKER_FDS = 38, 9
+"""Descriptors that a started pool holds in the coordinator, measured: 27 + 9 per worker, 4 more when slots grow."""
 
 
 class Parts:
