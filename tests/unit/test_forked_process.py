@@ -14,6 +14,7 @@ import pytest
 
 from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import fork_server, forked_process, launcher
+from remotemedia.workers.commands import boot_data, environment
 from remotemedia.workers.forked_process import ForkedProcess
 from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.process import ExitStatus, WorkerProcess
@@ -144,6 +145,25 @@ async def test_its_end_while_the_loop_is_busy_is_seen_once(loop_kind) -> None:
     assert waiting.process.kill_now() == ExitStatus(signal="SIGABRT")
     assert await waiting.ended() == await called.get() == ExitStatus(signal="SIGABRT")
     made.close()
+
+
+async def test_what_nobody_took_over_is_reaped_all_the_same() -> None:
+    """Who wanted it was interrupted, say."""
+    loop = asyncio.get_running_loop()
+    server = fork_server.use(PoolConfig())
+    await server.ready(loop, 30.0)
+    read_end, write_end = os.pipe()
+    boot = boot_data(server.pid, orders_fd=read_end)
+    pid, line = server.fork(boot, environment(WorkerLimits()), {1: write_end, 2: write_end, read_end: read_end})
+    line.close()
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end(pid)
+    for _ in range(2):  # the first answer may come before it has seen that the line is closed
+        await server.ready(loop, 30.0)
+    assert not is_there(pid)
+    os.close(read_end)
+    os.close(write_end)
+    fork_server.leave(server)
 
 
 def children_of(pid: int | None) -> str:
