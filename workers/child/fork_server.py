@@ -43,7 +43,6 @@ def serve(control: int, coordinator_pid: int) -> dict[str, Any]:
     _COMM.write_text(_NAME)  # as `ps` and `top` show it
     os.chdir("/")  # no reason to keep the host's directory
     problem = _lose_threads()
-    gc.collect()
     gc.freeze()  # what is here now is for all: no collection in a worker touches, and thereby copies, its pages
     boot = _Server(control, problem).run()
     _COMM.write_text(own_name)
