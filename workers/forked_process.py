@@ -92,6 +92,11 @@ class ForkedProcess(WorkerProcess):
         self._line.close()
         super()._finish(status)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended, or is sure to end at once, because its server has."""
+        return self.status is not None or self._server_has_ended()
+
     def _kill_group(self) -> None:
         # The children of a server that has ended are reaped by whoever takes them over, at any time.
         if not self._asked and not (self._server_has_ended() and self._has_ended(0.0)):

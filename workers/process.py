@@ -106,6 +106,11 @@ class WorkerProcess:
         assert popen.stderr is not None
         return cls(popen.pid, popen.stdout, popen.stderr, loop, on_exit, popen)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended, or is sure to end at once."""
+        return self.status is not None
+
     async def wait(self) -> ExitStatus:
         """Wait until it has ended. A cancelled wait does no harm to others."""
         return await asyncio.shield(self._ended)

@@ -34,7 +34,7 @@ class Spare:
         self._orders = orders
 
     def become(self, spec: BootSpec) -> bool:
-        """Tell it which worker it is; False: it has ended meanwhile."""
+        """Tell it which worker it is; False: it has ended meanwhile, or is about to."""
         data = marshal.dumps(spec.to_builtins(), MARSHAL_VERSION)
         orders, self._orders = self._orders, -1
         try:
@@ -42,7 +42,7 @@ class Spare:
                 pipe.write(data)
         except BrokenPipeError:
             return False
-        return self.process.status is None
+        return not self.process.is_lost
 
     def kill_now(self) -> None:
         """Kill and reap it, without the loop."""
