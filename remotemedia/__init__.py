@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from remotemedia.nodes.basic import node
     from remotemedia.nodes.registry import register_node
     from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input, run_pipeline
+    from remotemedia.workers.fork_server import keep_fork_server
     from remotemedia.workers.pool import WorkerPool
     from remotemedia.workers.sessions import Session
 
@@ -99,6 +100,7 @@ _NAMES = {
     "remotemedia.nodes.basic": ("node",),
     "remotemedia.nodes.registry": ("register_node",),
     "remotemedia.runtime": ("execute_pipeline", "execute_pipeline_with_input", "run_pipeline"),
+    "remotemedia.workers.fork_server": ("keep_fork_server",),
     "remotemedia.workers.pool": ("WorkerPool",),
     "remotemedia.workers.sessions": ("Session",),
 }
@@ -151,6 +153,7 @@ __all__ = [
     "__version__",
     "execute_pipeline",
     "execute_pipeline_with_input",
+    "keep_fork_server",
     "manifest_schema",
     "node",
     "register_node",

@@ -159,6 +159,7 @@ def _require_environment(value: object) -> None:
         _refuse("environment", value, "a mapping of names without '=' to values, both str")
 
 
+Start: TypeAlias = Literal["fork_server", "spawn"]
 OnError: TypeAlias = Literal["raise", "skip", "restart"]
 
 
@@ -203,6 +204,10 @@ class PoolConfig:
     """A node with `snapshot_state` is asked for its state after this many frames at the latest."""
     snapshot_s: float = 1.0
     """... and with the first frame after this time."""
+    start: Start = "fork_server"
+    """How workers are started. "fork_server": forked in a millisecond by one process with all imports done, which
+    the pools of this process share. "spawn": each as a new interpreter; also used where a fork server cannot help, for
+    workers with an environment or processors of their own (WorkerLimits)."""
     warm_spares: int = 0
     """Processes that wait, started and with their imports done, to replace a worker that dies."""
     session_frames: int = 16
@@ -224,6 +229,8 @@ class PoolConfig:
             _require_type("restart", self.restart, RestartPolicy, "a RestartPolicy, or None")
         if self.on_error not in ("raise", "skip", "restart"):
             _refuse("on_error", self.on_error, '"raise", "skip" or "restart"')
+        if self.start not in ("fork_server", "spawn"):
+            _refuse("start", self.start, '"fork_server" or "spawn"')
         _require_whole("snapshot_frames", self.snapshot_frames, 1, math.inf, "at least 1 frame")
         _require_seconds("snapshot_s", self.snapshot_s)
         _require_whole("warm_spares", self.warm_spares, 0, 64, "0 to 64 processes")

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from remotemedia.testing.leaks import Snapshot, assert_no_leaks
+from remotemedia.workers.fork_server import keep_fork_server
 
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -53,6 +54,13 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests that ask for `loop_kind` run on every kind of loop, others on asyncio's."""
     return LOOPS if "loop_kind" in item.fixturenames else {"asyncio": LOOPS["asyncio"]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """One for all tests: else most of their time would go into imports. Hosts in processes of their own have theirs."""
+    with keep_fork_server():
+        yield
 
 
 @pytest.fixture

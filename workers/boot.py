@@ -50,10 +50,8 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: int
     generation: int
     payload_fd: int
-    sys_path: tuple[str, ...]
     socket_path: str
     token: bytes
-    coordinator_pid: int
     parent_fd: int
     shm_prefix: str
     iox_root: str
@@ -85,9 +83,15 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([*own, *(bell.fd for bell in bells)]))
 
 
-def write_boot_fd(spec: BootSpec) -> int:
-    """A sealed memfd with the boot data. The caller closes it."""
-    return sealed_fd("boot", marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), MARSHAL_VERSION))
+    def to_builtins(self) -> dict[str, Any]:
+        """All of it as what marshal can write; `parse_boot` reads it."""
+        data: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return data
+
+
+def write_boot_fd(boot: dict[str, Any]) -> int:
+    """A sealed memfd with what a process is to be told first. The caller closes it."""
+    return sealed_fd("boot", marshal.dumps(boot, MARSHAL_VERSION))
 
 
 def sealed_fd(name: str, data: bytes) -> int:
@@ -105,5 +109,5 @@ def sealed_fd(name: str, data: bytes) -> int:
 
 
 def parse_boot(data: dict[str, Any]) -> BootSpec:
-    """The boot data, as the child has read it."""
+    """The worker, as the child has read it."""
     return msgspec.convert(data, BootSpec)

@@ -44,6 +44,10 @@ _CAUSES = {
 }
 _VERSIONS = "the interpreter of the workers (PoolConfig(python_executable=)) must have the same version of remotemedia"
 _NOT_OURS = "does the node, or a library that it uses, write to or close file descriptors that are not its own?"
+_WITH_SERVER = (
+    "its fork server was killed, and all workers that came from it ended with it",
+    'look for who sends signals: a script, an operator, a service manager; or PoolConfig(start="spawn")',
+)
 _EXITED = ("the node, or a library, called os._exit() or exit()", "raise an exception instead")
 
 
@@ -216,6 +220,8 @@ def _abandoned(
 
 def _cause(status: ExitStatus, worker: WorkerIdentity, known: Circumstances) -> tuple[str, str]:
     """(likely cause, suggestion) of a death."""
+    if status.with_server:
+        return _WITH_SERVER
     if status.signal is None:
         return _EXITED if status.code is not None else ("", "")
     cause, hint = _CAUSES.get(status.signal, ("", ""))

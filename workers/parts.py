@@ -11,11 +11,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.config import PoolConfig, WorkerLimits
+from remotemedia.config import PoolConfig
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
 from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
+from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
@@ -25,10 +26,10 @@ from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
-from remotemedia.workers.supervisor import Supervisor, command, environment
+from remotemedia.workers.supervisor import Supervisor
 
-_POOL_FDS, _WORKER_FDS = 37, 8
-"""Descriptors that a started pool holds in the coordinator, measured: 27 + 8 per worker, 4 more when slots grow."""
+_POOL_FDS, _WORKER_FDS = 39, 9
+"""Descriptors that a started pool holds in the coordinator, measured: 28 + 9 per worker, 4 more when slots grow."""
 
 
 class Parts:
@@ -44,6 +45,7 @@ class Parts:
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
         self.observers: Observers | None = None
+        self._launcher: Launcher | None = None
         self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
         self._config = config
@@ -81,6 +83,17 @@ class Parts:
         )
         self.events.add_sink(self.observers.note)
 
+    def begin_launcher(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on processes can be started, or are about to be."""
+        self._launcher = Launcher(self._config, loop)
+        if (pid := self._launcher.server_pid) is not None:
+            self.directory.record_worker(pid)
+
+    @property
+    def launcher(self) -> Launcher:
+        assert self._launcher is not None
+        return self._launcher
+
     def begin_rounds(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -104,8 +117,7 @@ class Parts:
         if self._config.warm_spares and self.slots:
             self._spares = Spares(
                 self._config.warm_spares,
-                command(self._config),
-                environment(WorkerLimits()),
+                self.launcher,
                 lambda: [*self.fabric.fds(), *(slot.payload_fd for slot in self.slots.values())],
                 self.directory,
                 loop,
@@ -145,6 +157,8 @@ class Parts:
             self._spares.close()
         if self.observers is not None:
             self.observers.close()
+        if self._launcher is not None:
+            self._launcher.close()
         if self.control is not None:
             self.control.close()
         if self.waiter is not None:

@@ -36,6 +36,7 @@ from remotemedia.events import Closed, Event, FrameDropped, MemoryWarning, Stall
 from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped, Stacks
 from remotemedia.workers import sweep
 from remotemedia.workers.blocking import Blocking
+from remotemedia.workers.commands import refuse_deep_nesting
 from remotemedia.workers.control_messages import ControlDesk
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.event_bus import EventBus, Listener
@@ -54,7 +55,6 @@ from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.standstill import Standstill
-from remotemedia.workers.supervisor import refuse_deep_nesting
 
 _logger = logging.getLogger("remotemedia.pool")
 
@@ -165,6 +165,8 @@ class WorkerPool(Blocking):
         parts = self._parts = Parts(plan, self._config, self._events)
         self._finalizer = weakref.finalize(self, Parts.abandon, parts, repr(self), portal)
         parts.open_control(loop, self._on_message)
+        if remote:
+            parts.begin_launcher(loop)
         for index in remote:
             parts.slots[index] = Slot(
                 index,
@@ -177,11 +179,9 @@ class WorkerPool(Blocking):
                 policy=self._restart,
                 on_error=plan.graph.nodes[index].on_error or self._config.on_error,
             )
-        for slot in parts.slots.values():
-            slot.spawn()
-        # While the workers import what they need: the coordinator's part. No await until the channels are there,
-        # because the answer
-        # to a worker's hello lets it open them.
+        waiting = [slot for slot in parts.slots.values() if not slot.spawn_alone()]
+        # While the workers, or the fork server, import what they need: the coordinator's part. No await until the
+        # channels are there, because the answer to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
         parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, weakly(self._on_ring))
         window = Window(
@@ -201,6 +201,10 @@ class WorkerPool(Blocking):
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
         parts.open_observers(plan.graph.ids, self._face(), loop)
         self._inline = self._inline_stages()
+        if waiting:
+            await parts.launcher.ready()
+        for slot in waiting:
+            slot.spawn()
         await self._initialize_inline()
         await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
         if self._error is not None:

@@ -17,21 +17,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-_KILL_WAIT_S = 5.0
+KILL_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExitStatus:
-    """How a process ended: with exit `code`, or by `signal` ("SIGSEGV"); neither if somebody else has reaped it."""
+    """How a process ended: with exit `code`, or by `signal` ("SIGSEGV"); neither if somebody else has reaped it.
+
+    `with_server`: nobody can tell, because the fork server that it was a child of has ended as well.
+    """
 
     code: int | None = None
     signal: str | None = None
+    with_server: bool = False
 
     @property
     def reaped_elsewhere(self) -> bool:
         return self.code is None and self.signal is None
 
     def __str__(self) -> str:
+        if self.with_server:
+            return "exit status unknown (its fork server has ended)"
         return self.signal or ("exit status unknown (reaped elsewhere)" if self.code is None else f"exit {self.code}")
 
 
@@ -51,14 +57,17 @@ class WorkerProcess:
 
     def __init__(
         self,
-        popen: subprocess.Popen[bytes],
+        pid: int,
+        stdout: IO[bytes],
+        stderr: IO[bytes],
         loop: asyncio.AbstractEventLoop,
         on_exit: Callable[[ExitStatus], None] | None,
+        popen: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Watch `popen`, made by `spawn`."""
+        """Watch a child of this process; use `spawn`. (Children of a fork server: see ForkedProcess.)"""
         self._popen, self._loop = popen, loop
         self.on_exit = on_exit
-        self.pid = popen.pid
+        self.pid, self.stdout, self.stderr = pid, stdout, stderr
         self.status: ExitStatus | None = None
         self._ended: asyncio.Future[ExitStatus] = loop.create_future()
         self._pidfd: int | None = None
@@ -93,17 +102,14 @@ class WorkerProcess:
             close_fds=True,
             process_group=0,
         )
-        return cls(popen, loop, on_exit)
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        return cls(popen.pid, popen.stdout, popen.stderr, loop, on_exit, popen)
 
     @property
-    def stdout(self) -> IO[bytes]:
-        assert self._popen.stdout is not None
-        return self._popen.stdout
-
-    @property
-    def stderr(self) -> IO[bytes]:
-        assert self._popen.stderr is not None
-        return self._popen.stderr
+    def is_lost(self) -> bool:
+        """Whether it has ended, or is sure to end at once."""
+        return self.status is not None
 
     async def wait(self) -> ExitStatus:
         """Wait until it has ended. A cancelled wait does no harm to others."""
@@ -139,12 +145,13 @@ class WorkerProcess:
             result = os.waitid(*which, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             pass  # the host reaps all children itself, or ignores SIGCHLD
-        self._finish(_exit_status(result))
+        self._finish(ExitStatus() if result is None else exit_status(result.si_code, result.si_status))
 
     def _finish(self, status: ExitStatus) -> None:
         self.status = status
         # So that Popen neither waits for, nor signals, nor warns about a process that is gone.
-        self._popen.returncode = 0 if status.code is None else status.code
+        if self._popen is not None:
+            self._popen.returncode = 0 if status.code is None else status.code
         alive = not self._loop.is_closed()
         if self._pidfd is not None:
             if alive:
@@ -175,9 +182,9 @@ class WorkerProcess:
             if self._pidfd is not None:
                 poller = select.poll()
                 poller.register(self._pidfd, select.POLLIN)
-                poller.poll(_KILL_WAIT_S * 1000)
+                poller.poll(KILL_WAIT_S * 1000)
             elif self._waiter is not None:
-                self._waiter.join(_KILL_WAIT_S)
+                self._waiter.join(KILL_WAIT_S)
             self._reap()
         return self.status
 
@@ -201,10 +208,8 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _exit_status(result: Any) -> ExitStatus:
-    """`result`: what waitid gave, None if somebody else has reaped the process."""
-    if result is None:
-        return ExitStatus()
-    if result.si_code == os.CLD_EXITED:
-        return ExitStatus(code=result.si_status)
-    return ExitStatus(signal=_signal_name(result.si_status))
+def exit_status(si_code: int, si_status: int) -> ExitStatus:
+    """From what waitid(2) tells of a process that has ended."""
+    if si_code == os.CLD_EXITED:
+        return ExitStatus(code=si_status)
+    return ExitStatus(signal=_signal_name(si_status))

@@ -122,6 +122,12 @@ class Slot:
         """Start the first generation. Raises WorkerStartError."""
         self._current.spawn()
 
+    def spawn_alone(self) -> bool:
+        """Start the first generation if it is none that the fork server makes. Raises WorkerStartError."""
+        if alone := not self._parts.launcher.forks(self._parts.limits[self.worker_id]):
+            self.spawn()
+        return alone
+
     async def ready(self) -> None:
         """Returns when the first generation is ready. Raises why it never will be."""
         await self._current.ready()

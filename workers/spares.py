@@ -1,7 +1,8 @@
 """Warm spares: processes that have done their imports and wait to become the next generation of whatever worker dies.
 
-Starting an interpreter and importing takes most of the time of a restart. A spare inherits the descriptors of every
-worker of the pool, and is told which one it is through a pipe that only the coordinator can write to.
+Without a fork server, starting an interpreter and importing takes most of the time of a restart; with one, a spare
+saves the fork. It inherits the descriptors of every worker of the pool, and is told which one it is through a pipe that
+only the coordinator can write to.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import asyncio
 import logging
 import marshal
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from remotemedia.workers.boot import MARSHAL_VERSION, BootSpec, sealed_fd
+from remotemedia.config import WorkerLimits
+from remotemedia.workers.boot import MARSHAL_VERSION, BootSpec
+from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 
@@ -34,15 +34,15 @@ class Spare:
         self._orders = orders
 
     def become(self, spec: BootSpec) -> bool:
-        """Tell it which worker it is; False: it has ended meanwhile."""
-        data = marshal.dumps(msgspec.to_builtins(spec, builtin_types=(bytes,)), MARSHAL_VERSION)
+        """Tell it which worker it is; False: it has ended meanwhile, or is about to."""
+        data = marshal.dumps(spec.to_builtins(), MARSHAL_VERSION)
         orders, self._orders = self._orders, -1
         try:
             with os.fdopen(orders, "wb") as pipe:
                 pipe.write(data)
         except BrokenPipeError:
             return False
-        return self.process.status is None
+        return not self.process.is_lost
 
     def kill_now(self) -> None:
         """Kill and reap it, without the loop."""
@@ -61,14 +61,13 @@ class Spares:
     def __init__(
         self,
         count: int,
-        command: Sequence[str],
-        environment: Mapping[str, str],
+        launcher: Launcher,
         fds: Callable[[], Sequence[int]],
         directory: PoolDir,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`command`: what starts a worker, without its arguments; `fds`: what any worker of the pool may need."""
-        self._count, self._command, self._environment = count, command, environment
+        """`fds`: what any worker of the pool may need."""
+        self._count, self._launcher = count, launcher
         self._fds, self._directory, self._loop = fds, directory, loop
         self._waiting: list[Spare] = []
         self._closed = False
@@ -85,29 +84,16 @@ class Spares:
     def _start(self) -> Spare:
         parent_end, parent_pipe = os.pipe2(os.O_CLOEXEC)
         orders_end, orders = os.pipe2(os.O_CLOEXEC)
-        boot_fd = -1
         try:
-            boot = {
-                "sys_path": tuple(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100 - "" is this directory
-                "coordinator_pid": os.getpid(),
-                "orders_fd": orders_end,
-            }
-            boot_fd = sealed_fd("spare", marshal.dumps(boot, MARSHAL_VERSION))
-            process = WorkerProcess.spawn(
-                [*self._command, str(boot_fd)],
-                env=self._environment,
-                loop=self._loop,
-                pass_fds=(boot_fd, parent_end, orders_end, *self._fds()),
-                on_exit=self._on_exit,
-            )
+            fds = (parent_end, orders_end, *self._fds())
+            process = self._launcher.launch({"orders_fd": orders_end}, fds, WorkerLimits(), self._on_exit)
         except OSError:
             os.close(parent_pipe)
             os.close(orders)
             raise
         finally:
-            for fd in (parent_end, orders_end, boot_fd):
-                if fd >= 0:
-                    os.close(fd)
+            os.close(parent_end)
+            os.close(orders_end)
         self._directory.record_worker(process.pid)
         return Spare(process, parent_pipe, parent_end, orders)
 

@@ -7,16 +7,13 @@ import logging
 import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.core import stats
 from remotemedia.core.exceptions import (
-    ConfigurationError,
     ProtocolError,
     RemoteMediaError,
     WorkerIdentity,
@@ -26,11 +23,12 @@ from remotemedia.events import Ready as IsReady
 from remotemedia.ipc.messages import Failed, FromWorker, Goodbye, Hello, Loaded, Log, Ready, Stop, Welcome
 from remotemedia.workers import lifecycle as life
 from remotemedia.workers import lifecycle_events as events
-from remotemedia.workers.boot import BootSpec, write_boot_fd
+from remotemedia.workers.boot import BootSpec
 from remotemedia.workers.diagnose import Hang, catches
 from remotemedia.workers.event_bus import EventBus
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
+from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report, error_of_spawn
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
@@ -39,40 +37,12 @@ from remotemedia.workers.stdio import OutputReader, Stream
 from remotemedia.workers.voices import pass_on_line, pass_on_record
 from remotemedia.workers.watch import Signs, Watch
 
-_ENTRY = Path(__file__).parent / "child" / "__main__.py"
 _STACKS_S = 0.3
 """How long a hung worker gets to write its stacks before it is killed."""
 _LATE = 0.1
 """A deadline that is noticed later than by this part of itself is given once more: the loop was blocked."""
-_NOT_INHERITED = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
-
-_DEPTH = "REMOTEMEDIA_DEPTH"
-_MAX_DEPTH = 2
 
 _logger = logging.getLogger("remotemedia.supervisor")
-
-
-def refuse_deep_nesting() -> None:
-    """Raise ConfigurationError in a worker of a worker's pool: a module that starts a pool when it is imported, and so
-    again in each worker that imports it, would otherwise go on without end.
-    """
-    if int(os.environ.get(_DEPTH, "0")) >= _MAX_DEPTH:
-        raise ConfigurationError(
-            f"nesting limit: this process is a worker of a pool in a worker, {_MAX_DEPTH} levels deep, and would start "
-            "another pool. Does a module start it while it is imported? Then put that under "
-            '`if __name__ == "__main__":` or into a function'
-        )
-
-
-def command(config: PoolConfig) -> list[str]:
-    """What starts a worker; to be followed by the descriptor of its boot data."""
-    return [config.python_executable or sys.executable, "-P", str(_ENTRY)]
-
-
-def environment(limits: WorkerLimits) -> dict[str, str]:
-    """The environment of a worker."""
-    own = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    return {**own, **limits.environment, _DEPTH: str(int(os.environ.get(_DEPTH, "0")) + 1)}
 
 
 class PoolParts(Protocol):
@@ -86,6 +56,9 @@ class PoolParts(Protocol):
 
     @property
     def limits(self) -> Sequence[WorkerLimits]: ...
+
+    @property
+    def launcher(self) -> Launcher: ...
 
     def take_spare(self, worker_id: int) -> Spare | None:
         """A spare process that can be this worker."""
@@ -196,25 +169,19 @@ class Supervisor:
         self._carry_out(self._instructions)
 
     def _start(self, token: bytes) -> WorkerProcess:
-        child_end = boot_fd = -1
+        child_end = -1
         try:
             child_end, self._parent_pipe = os.pipe2(os.O_CLOEXEC)
             spec = self._boot_spec(token, child_end)
-            boot_fd = write_boot_fd(spec)
-            return WorkerProcess.spawn(
-                [*command(self._config), str(boot_fd)],
-                env=environment(self.limits),
-                loop=self._loop,
-                pass_fds=(boot_fd, *spec.inherited_fds()),
-                on_exit=self._on_exit,
+            return self._parts.launcher.launch(
+                {"worker": spec.to_builtins()}, spec.inherited_fds(), self.limits, self._on_exit
             )
         except OSError as error:
             self._close_parent_pipe()
             raise error_of_spawn(error, self.identity) from error
         finally:
-            for fd in (child_end, boot_fd):
-                if fd >= 0:
-                    os.close(fd)
+            if child_end >= 0:
+                os.close(child_end)
 
     def _boot_spec(self, token: bytes, parent_fd: int) -> BootSpec:
         fabric, directory, stage = self._parts.fabric, self._parts.directory, self.worker_id
@@ -223,10 +190,8 @@ class Supervisor:
             worker_id=self.worker_id,
             generation=self.generation,
             payload_fd=self._payload_fd,
-            sys_path=tuple(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100 - "" means the present directory
             socket_path=str(directory.socket_path),
             token=token,
-            coordinator_pid=os.getpid(),
             parent_fd=parent_fd,
             shm_prefix=directory.shm_prefix,
             iox_root=str(directory.iox_root),

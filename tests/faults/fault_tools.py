@@ -94,6 +94,19 @@ class Place:
                         found.append(int(entry.name))
         return found
 
+    def workers(self) -> list[int]:
+        """Those of them that are workers, or are about to be: neither hosts nor copies of them between fork and exec,
+        nor fork servers.
+        """
+        found = []
+        for pid in self.processes():
+            with suppress(OSError):  # it has just ended
+                entry = Path(f"/proc/{pid}")
+                ours = b"child/__main__.py" in (entry / "cmdline").read_bytes()
+                if ours and (entry / "comm").read_text().strip() != "rm-fork-server":
+                    found.append(pid)
+        return found
+
     def shared_memory(self) -> list[str]:
         """What the pools of this place have in /dev/shm; known by the marker file, which names the directory."""
         left = []

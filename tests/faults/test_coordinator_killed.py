@@ -20,10 +20,11 @@ ORPHANED_S = 10.0
 HOST = """
 import asyncio, itertools, sys
 from fault_nodes import *
+from remotemedia.config import PoolConfig
 from remotemedia.workers.pool import WorkerPool
 
 async def main():
-    async with WorkerPool([{nodes}]) as pool:
+    async with WorkerPool([{nodes}], config=PoolConfig(start="{start}")) as pool:
         print("workers", *(worker.pid for worker in pool.snapshot().workers), flush=True)
         {body}
 
@@ -41,8 +42,11 @@ CALLED = """
         await calls"""
 
 
-def host(nodes: str, body: str) -> str:
-    return HOST.format(nodes=nodes, body=body)
+def host(nodes: str, body: str, start: str = "fork_server") -> str:
+    return HOST.format(nodes=nodes, body=body, start=start)
+
+
+BOTH_STARTS = pytest.mark.parametrize("start", ["fork_server", "spawn"])
 
 
 def expect_orphans_gone(place: Place) -> None:
@@ -116,16 +120,17 @@ def test_whatever_its_nodes_are_doing(action: str, phase: str, place: Place, run
 @pytest.mark.parametrize("node", ["FaultyOnLoad({0})", "Faulty({0}, 'initialize')"])
 def test_during_the_start(action: str, node: str, place: Place, run_script: RunScript) -> None:
     script = run_script(host(f"Pass(), {node.format(action)}, Pass()", IDLE))
-    until(lambda: len(place.processes()) == 4, "three workers")
+    until(lambda: len(place.workers()) == 3, "three workers")
     until(lambda: files_of(place.pool_ids()[0]), "shared memory")
     script.kill_and_reap()
     expect_orphans_gone_then_sweep(place)
 
 
-def test_at_the_first_moment_of_the_start(place: Place, run_script: RunScript) -> None:
-    """Before a worker has said anything, and before it has asked for a death signal."""
-    script = run_script(host("Pass(), Pass(), Pass()", IDLE))
-    until(lambda: len(place.processes()) > 1, "a worker")
+@BOTH_STARTS
+def test_at_the_first_moment_of_the_start(start: str, place: Place, run_script: RunScript) -> None:
+    """Before a worker, or the fork server, has said anything, and before it has asked for a death signal."""
+    script = run_script(host("Pass(), Pass(), Pass()", IDLE, start))
+    until(place.workers, "a worker")
     script.kill_and_reap()
     expect_orphans_gone_then_sweep(place)
 
@@ -139,14 +144,17 @@ def test_helpers_of_nodes_die_too(place: Place, run_script: RunScript) -> None:
     assert not is_running(helper)
 
 
-def test_a_forked_copy_of_the_coordinator_keeps_no_worker_alive(place: Place, run_script: RunScript) -> None:
+@BOTH_STARTS
+def test_a_forked_copy_of_the_coordinator_keeps_no_worker_alive(
+    start: str, place: Place, run_script: RunScript
+) -> None:
     """The copy holds the other ends of all pipes: the workers must notice by other means."""
     copy = """
         if not (copy := os.fork()):
             import signal
             signal.pause()
         print("copy", copy, flush=True)""" + IDLE
-    script = run_script(host("Pass(), Faulty(hang_with_the_gil, at=2)", copy))
+    script = run_script(host("Pass(), Faulty(hang_with_the_gil, at=2)", copy, start))
     workers = script.pids()
     (copy_pid,) = map(int, script.said("copy"))
     script.kill_and_reap()
@@ -157,10 +165,10 @@ def test_a_forked_copy_of_the_coordinator_keeps_no_worker_alive(place: Place, ru
 
 async def test_workers_that_somehow_survived_are_ended_by_the_sweep(place: Place, run_script: RunScript) -> None:
     script = run_script(host("Pass(), WithHelper()", IDLE))
-    workers = script.pids()
+    script.pids()
     pool_ids = place.pool_ids()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)  # neither end of file nor signal can reach them now
+    for pid in set(place.processes()) - {script.pid}:
+        os.kill(pid, signal.SIGSTOP)  # neither end of file nor signal can reach them now, nor the fork server
     script.kill_and_reap()
     await expect_swept(place, pool_ids)  # or another pool of this user was quicker
     until(lambda: not place.processes(), "no process")

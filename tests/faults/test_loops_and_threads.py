@@ -7,7 +7,6 @@ import signal
 import textwrap
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +236,7 @@ def test_two_interrupts_while_a_node_in_this_process_hangs(place: Place, run_scr
 def test_an_interrupt_during_the_start(phase: str, place: Place, run_script: RunScript) -> None:
     node = "FaultyOnLoad(hang_for_ever)" if phase == "load" else "Faulty(hang_for_ever, 'initialize')"
     script = run_script(host(f"Pass(), {node}", MAPS, stop_s=0.5))
-    until(lambda: len(workers(place)) == 2, "two workers")
+    until(lambda: len(place.workers()) == 2, "two workers")
     script.interrupt_group()
     expect_interrupted(script, place)
 
@@ -278,16 +277,6 @@ def tell_and_hang():
     script.process.stdin.write("now\n")
     script.process.stdin.flush()
     expect_interrupted(script, place)
-
-
-def workers(place: Place) -> list[int]:
-    """Those that run their own program: between fork and exec a child is still a copy of the host, in its group."""
-    found = []
-    for pid in place.processes():
-        with suppress(OSError):  # it has just ended
-            if b"child/__main__.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
 
 
 # -- a host without asyncio ends without closing -----------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_a_kernel_as_the_host(place: Place, run_script: RunScript, tmp_path: Pat
         "sync PipelineError",
         *["left 0", "again 9 0 9 18"] * 2,
         "held 3",
-        "children 1",
+        "children 2",  # the worker, and the fork server that it came from
         "fresh False",
         "restarted",
         "used 9 0 9 18",

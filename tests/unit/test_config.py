@@ -34,6 +34,7 @@ BAD = [
     *((ChannelConfig, "max_frame_bytes", value) for value in (0, "1", 1.5)),
     (PoolConfig, "channel", {"queue_frames": 4}),
     (PoolConfig, "timeouts", None),
+    *((PoolConfig, "start", value) for value in (None, "fork", "forkserver", True)),
     (PoolConfig, "runtime_dir", 3),
     (PoolConfig, "python_executable", ["python"]),
 ]  # fmt: skip
@@ -58,6 +59,7 @@ def test_bad_values_are_named(kind, name, value):
         (ChannelConfig, {"queue_frames": 2, "window_bytes": 1, "slot_bytes": 64, "max_frame_bytes": 64}),
         (ChannelConfig, {"queue_frames": 256}),
         (PoolConfig, {"channel": ChannelConfig(queue_frames=4), "runtime_dir": "/tmp/x"}),
+        (PoolConfig, {"start": "spawn"}),
     ],
 )
 def test_good_values_are_kept(kind, settings):

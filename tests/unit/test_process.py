@@ -239,7 +239,7 @@ async def test_an_unobserved_end_warns_of_nothing(watching) -> None:
 async def test_a_process_that_does_not_die_is_told(monkeypatch) -> None:
     process = spawn(SLEEP)
     await up(process)
-    monkeypatch.setattr(process_module, "_KILL_WAIT_S", 0.0)
+    monkeypatch.setattr(process_module, "KILL_WAIT_S", 0.0)
     monkeypatch.setattr(WorkerProcess, "kill", lambda self: None)  # as if it slept in the kernel
     assert process.kill_now() is None
     monkeypatch.undo()

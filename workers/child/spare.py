@@ -6,13 +6,11 @@ import marshal
 import os
 from typing import Any
 
-from remotemedia.workers.child import parent_watch
 from remotemedia.workers.child import worker as _imported_beforehand  # noqa: F401
 
 
-def orders(boot: dict[str, Any]) -> dict[str, Any] | None:
+def orders(orders_fd: int) -> dict[str, Any] | None:
     """The boot data of the worker that this process is to be; None: it is not needed any more."""
-    parent_watch.arm(boot["coordinator_pid"])
-    with os.fdopen(boot["orders_fd"], "rb") as pipe:
+    with os.fdopen(orders_fd, "rb") as pipe:
         data = pipe.read()
     return marshal.loads(data) if data else None  # noqa: S302 - from the coordinator alone

@@ -62,7 +62,6 @@ _GOODBYE_S = 5.0
 def run(boot: dict[str, Any], payload: memoryview, limits_problem: str | None) -> int:
     """Live one worker's life; returns the exit code. `limits_problem`: what of its limits could not be applied."""
     spec = parse_boot(boot)
-    parent_watch.arm(spec.coordinator_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
