@@ -34,7 +34,10 @@ class Acknowledging:
         self.snapshots = snapshots
         self._unacknowledged = Unacknowledged()
         self._positions: list[Position | None] = list(positions) or [None] * len(inbox.receivers)
-        self._forgets_complete = [receiver.forgets_complete for receiver in inbox.receivers]
+        self._skips_whole = len(inbox.receivers) == 1 and inbox.receivers[0].forgets_complete
+        """Whether frames that are all of their number need no acknowledgement. Where branches meet they do: what is
+        acknowledged of a number on one branch says that all of it on the branch before is finished with.
+        """
         self._first = sender.sequence
         """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
         self._since = 0
@@ -49,8 +52,8 @@ class Acknowledging:
         """The stage has finished with a frame and has sent all that it makes of it. True: it is time to settle."""
         sent_as = frame.sent_as
         number, flags = (frame.number, frame.flags) if sent_as is None else sent_as
-        if flags & LAST and not frame.index and self._forgets_complete[frame.lane]:
-            return False  # all of its number: its sender need not be told, it sees that from the word of completion
+        if self._skips_whole and flags & LAST and not frame.index:
+            return False  # its sender sees from the word of completion when it is out
         stamp = self._stamp
         position = frame.sequence, number, frame.index, flags, frame.session, stamp.number, stamp.index
         self._unacknowledged.add(self._sender.sequence, frame.lane, position)
