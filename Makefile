@@ -42,7 +42,7 @@ bench-quick: $(VENV)/.bench ## the same in less than a minute
 	@$(PY) -m benchmarks --quick $(ARGS)
 
 chaos: $(VENV)/.dev ## kill workers all the time and compare the outputs with an undisturbed run; ten seeds
-	@$(PY) -m remotemedia.testing.chaos --seeds 10 --frames 3000 $(ARGS)
+	@$(PY) -m remotemedia.testing.chaos --seeds 10 --frames 10000 $(ARGS)
 
 soak: $(VENV)/.dev ## run sessions through a pool for long, or many pools: does anything grow? (ARGS='--minutes 60')
 	@$(PY) -m remotemedia.testing.soak $(ARGS)

@@ -463,7 +463,8 @@ class WorkerPool(Blocking):
 
     def _working_exchange(self) -> Exchange:
         exchange, is_over = self._exchange, self._closing is not None or self._error is not None
-        if exchange is not None and not is_over and asyncio._get_running_loop() is self._loop:
+        is_here = asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id
+        if exchange is not None and is_here and not is_over:
             return exchange  # the way of every frame; all else finds out what is wrong
         if self._closing is not None:
             raise PoolClosed("the pool is closed")

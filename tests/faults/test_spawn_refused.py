@@ -12,9 +12,12 @@ import pytest
 from fault_nodes import Faulty, Pass, kill
 from fault_tools import Place
 
+from remotemedia.config import PoolConfig
 from remotemedia.core.exceptions import WorkerStartError
 from remotemedia.workers.pool import WorkerPool
 from remotemedia.workers.process import WorkerProcess
+
+SPAWN = PoolConfig(start="spawn")
 
 
 def refuse_from(nth: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +45,7 @@ def refuse_from(nth: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_while_the_pool_starts(number: int, limit: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_from(2, number, monkeypatch)
     with pytest.raises(WorkerStartError) as caught:
-        await WorkerPool([Pass("first"), Pass("second"), Pass("third")]).start()
+        await WorkerPool([Pass("first"), Pass("second"), Pass("third")], config=SPAWN).start()
     error = caught.value
     assert (error.node, error.worker_id, error.pid) == ("second", 1, None)
     assert limit in error.suggestion
@@ -53,7 +56,7 @@ async def test_while_the_pool_starts(number: int, limit: str, place: Place, monk
 
 async def test_for_the_next_generation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is the end of the pool: everybody who waits hears why."""
-    async with WorkerPool([Pass("first"), Faulty(kill, at=1)]) as pool:
+    async with WorkerPool([Pass("first"), Faulty(kill, at=1)], config=SPAWN) as pool:
         assert await pool.process(0) == 0
         refuse_from(1, errno.EAGAIN, monkeypatch)
         with pytest.raises(WorkerStartError, match="ulimit -u") as caught:
