@@ -4,6 +4,7 @@
     ├── ConfigurationError(ValueError)
     │   └── ManifestError
     ├── PipelineError
+    │   └── PipelineStalled           branches that wait for each other
     ├── NodeError
     ├── SerializationError
     │   └── SizeLimitError

@@ -28,7 +28,7 @@ class Sender:
         self.connected = 0
         self.replay = Replay(self, self.words, TICKETS)  # type: ignore[arg-type]
 
-    def forget(self, lane: int) -> None:
+    def forget(self, lane: int, _generation: int) -> None:
         self.forgotten.append(lane)
 
     def connect(self) -> None:
