@@ -38,6 +38,8 @@ class Acknowledging:
         """Whether frames that are all of their number need no acknowledgement. Where branches meet they do: what is
         acknowledged of a number on one branch says that all of it on the branch before is finished with.
         """
+        self.owed = self._unacknowledged.waiting
+        """Not empty: there are inputs to be acknowledged."""
         self._first = sender.sequence
         """Nothing before it was sent by this generation: what its predecessor sent is made again, if need be."""
         self._since = 0

@@ -138,21 +138,21 @@ class Merge:
 class Unacknowledged:
     """The inputs that a stage has finished with and not acknowledged yet, oldest first."""
 
-    __slots__ = ("_waiting", "finished")
+    __slots__ = ("finished", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, int, tuple[int, ...]]] = deque()
+        self.waiting: deque[tuple[int, int, tuple[int, ...]]] = deque()
         self.finished = 0
         """How many inputs have been finished with, ever."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def add(self, sent: int, lane: int, position: tuple[int, ...]) -> None:
         """An input from `lane` is finished with; `sent`: sequence number of the last output by then; `position`: the
         fields of a Position.
         """
-        self._waiting.append((sent, lane, position))
+        self.waiting.append((sent, lane, position))
         self.finished += 1
 
     def due(self, acknowledged: int, covered: int | None = None) -> list[tuple[int, Position]]:
@@ -164,7 +164,7 @@ class Unacknowledged:
         Who dies in between must leave what a stage that takes its inputs in turn can have finished with: never one lane
         far ahead of another. So a lane comes once for all its inputs without one of another lane between them.
         """
-        waiting = self._waiting
+        waiting = self.waiting
         most = len(waiting) if covered is None else covered - (self.finished - len(waiting))
         found: list[tuple[int, tuple[int, ...]]] = []
         while most > 0 and waiting and waiting[0][0] <= acknowledged:

@@ -182,7 +182,7 @@ class Stage:
             if not controls and (frame := take()) is not None:
                 return frame
             self.publish()
-            if acknowledging is not None:
+            if acknowledging is not None and acknowledging.owed:
                 await self._settle()
                 if acknowledging.is_in_demand:
                     await self._serve_demand(acknowledging)
