@@ -191,7 +191,7 @@ class PoolConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     in_flight_frames: int = 32
     """Most inputs under way from end to end: accepted, and their last output not yet taken."""
-    in_flight_bytes: int = 4 * MIB
+    in_flight_bytes: int = 2 * MIB
     """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there
     are processors) is always let in, whatever its size."""
     restart: RestartPolicy | None = None
