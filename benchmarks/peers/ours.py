@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.peers.base import Contestant
 from benchmarks.work import WINDOW, Array, Work
-from remotemedia import ChannelConfig, Node, PoolConfig, RestartPolicy, WorkerPool
+from remotemedia import Node, PoolConfig, RestartPolicy, WorkerPool
 
 
 class AddOne(Node):
@@ -27,14 +27,14 @@ NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassTh
 
 
 class RemoteMedia(Contestant):
-    """The window is a setting of the pool; `stream` keeps it by itself."""
+    """The window, from end to end, is a setting of the pool; `stream` keeps it by itself."""
 
     restart: RestartPolicy | None = None
     """The pool's own default: frames are kept for workers that die."""
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
-        config = PoolConfig(channel=ChannelConfig(queue_frames=WINDOW), restart=self.restart)
+        config = PoolConfig(in_flight_frames=WINDOW, restart=self.restart)
         self._pool = WorkerPool(nodes, config=config)
         await self._pool.__aenter__()
 
