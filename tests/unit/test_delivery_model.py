@@ -310,7 +310,7 @@ def _at_every(steps: int, name: str, victim: int, *, times: int = 1, gap: int = 
 MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[], Iterator[Callable[[], int]]]] = {
     _remade_at_once: lambda: _at_random("filter", 1500, 8),
     _remade_late: lambda: _at_random("deep diamond", 600, 8),
-    _inputs_before_outputs: lambda: _at_random("chain", 200),
+    _inputs_before_outputs: lambda: _at_random("filter", 600, 8),
     _lane_after_lane: lambda: _at_every(4, "diamond", 3),
     _merge_from_the_start: lambda: _at_random("diamond", 200),
     _snapshot_at_once: lambda: _at_random("state", 600, 8),
