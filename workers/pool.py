@@ -184,17 +184,12 @@ class WorkerPool(Blocking):
         # channels are there, because the answer to a worker's hello lets it open them.
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
         parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, weakly(self._on_ring))
-        window = Window(
-            most_frames=self._config.in_flight_frames,
-            most_bytes=self._config.in_flight_bytes,
-            always=min(len(plan.graph.nodes), len(os.sched_getaffinity(0))) + 1,
-        )
         fabric = parts.fabric
         self._exchange = Exchange(
             fabric.sender(FEED),
             fabric.inbox(plan.collect),
             fabric.bell,
-            window,
+            self._window(),
             self._frame_errors.error_of,
             parts.session_names,
         )
@@ -218,6 +213,13 @@ class WorkerPool(Blocking):
         self._stage_tasks = [
             loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in self._inline.items()
         ]
+
+    def _window(self) -> Window:
+        return Window(
+            most_frames=self._config.in_flight_frames,
+            most_bytes=self._config.in_flight_bytes,
+            always=min(len(self._plan.graph.nodes), len(os.sched_getaffinity(0))) + 1,
+        )
 
     def _face(self) -> PoolFace:
         return PoolFace(
@@ -463,8 +465,7 @@ class WorkerPool(Blocking):
 
     def _working_exchange(self) -> Exchange:
         exchange, is_over = self._exchange, self._closing is not None or self._error is not None
-        is_here = asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id
-        if exchange is not None and is_here and not is_over:
+        if exchange is not None and not is_over and self._is_own_loop():
             return exchange  # the way of every frame; all else finds out what is wrong
         if self._closing is not None:
             raise PoolClosed("the pool is closed")
@@ -479,8 +480,11 @@ class WorkerPool(Blocking):
             raise PipelineError("the pool is not started yet")
         return self._exchange
 
+    def _is_own_loop(self) -> bool:
+        return asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id
+
     def _require_own_loop(self) -> None:
-        if asyncio._get_running_loop() is self._loop and threading.get_ident() == self._thread_id:
+        if self._is_own_loop():
             return
         owner = next((t.name for t in threading.enumerate() if t.ident == self._thread_id), "that has ended")
         raise PoolClosed(

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from remotemedia.workers.private_dir import SHM_DIR
-from remotemedia.workers.sweep import _MARKER, _marked_dir, _own_entries, _with_contents, marker_path
+from remotemedia.workers.sweep import marked_dir, markers, measure, open_lockable, shared_memory_of
 
 OBSERVER_SOCKET = "observe.sock"
 
@@ -33,28 +30,19 @@ class PoolPlace:
 
     def shared_memory(self) -> tuple[int, int]:
         """Its files in /dev/shm: how many, and the bytes of memory behind them."""
-        files = size = 0
-        for entry in _own_entries(SHM_DIR, f"rm_{self.pool_id}_*"):
-            for item in _with_contents(entry) if entry != marker_path(self.pool_id) else ():
-                with suppress(OSError):  # it has just been removed
-                    found = item.lstat()
-                    files, size = files + stat.S_ISREG(found.st_mode), size + found.st_blocks * 512
-        return files, size
+        return measure(shared_memory_of(self.pool_id))
 
 
 def find_pools() -> list[PoolPlace]:
     """All pools of this user that have a marker, by id. Raises nothing: what cannot be read is left out."""
     places = []
-    for marker in _own_entries(SHM_DIR, "rm_*_pool"):
-        match = _MARKER.fullmatch(marker.name)
-        if match is None:
-            continue
+    for marker, pool_id in markers():
         try:
-            fd = os.open(marker, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = open_lockable(marker)
         except OSError:
             continue  # closed meanwhile
         try:
-            places.append(PoolPlace(match[1], _marked_dir(fd, match[1]), alive=_is_locked(fd)))
+            places.append(PoolPlace(pool_id, marked_dir(fd, pool_id), alive=_is_locked(fd)))
         finally:
             os.close(fd)
     return sorted(places, key=lambda place: place.pool_id)

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,20 @@ def sweep(runtime_dir: str | None = None) -> SweepReport:
             for path in _pool_dirs(base):
                 report += _sweep_locked_by(path, path.name)
             user_dir(base).rmdir()
-    for marker in _own_entries(SHM_DIR, "rm_*_pool"):
-        if match := _MARKER.fullmatch(marker.name):
-            report += _sweep_locked_by(marker, match[1])
+    for marker, pool_id in markers():
+        report += _sweep_locked_by(marker, pool_id)
     return report
+
+
+def markers() -> list[tuple[Path, str]]:
+    """The markers of this user's pools in /dev/shm, with the ids of the pools."""
+    found = [(entry, _MARKER.fullmatch(entry.name)) for entry in _own_entries(SHM_DIR, "rm_*_pool")]
+    return [(entry, match[1]) for entry, match in found if match is not None]
+
+
+def open_lockable(path: Path) -> int:
+    """A descriptor of a marker or directory whose lock shows that its pool lives. Raises OSError: it has gone."""
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _pool_dirs(base: Path) -> list[Path]:
@@ -65,13 +76,13 @@ def _pool_dirs(base: Path) -> list[Path]:
 def _sweep_locked_by(lockable: Path, pool_id: str) -> SweepReport:
     """Remove the pool whose life is shown by the lock on `lockable`, its directory or its marker, if it is dead."""
     try:
-        fd = os.open(lockable, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_lockable(lockable)
     except OSError:
         return SweepReport()  # somebody else was quicker
     try:
         if not try_lock(fd, lockable):
             return SweepReport()
-        path = lockable if stat.S_ISDIR(os.fstat(fd).st_mode) else _marked_dir(fd, pool_id)
+        path = lockable if stat.S_ISDIR(os.fstat(fd).st_mode) else marked_dir(fd, pool_id)
         records = [] if path is None else list(path.glob("worker-*"))
         survivors = [record for record in records if not _kill_recorded(record)]
         return SweepReport() if survivors else remove_pool(pool_id, path)
@@ -79,7 +90,7 @@ def _sweep_locked_by(lockable: Path, pool_id: str) -> SweepReport:
         os.close(fd)
 
 
-def _marked_dir(marker_fd: int, pool_id: str) -> Path | None:
+def marked_dir(marker_fd: int, pool_id: str) -> Path | None:
     """The directory that a marker names, if it is there and ours: of a pool with a runtime_dir not known here."""
     path = Path(os.fsdecode(os.read(marker_fd, 4096)))
     with suppress(OSError, ValueError):
@@ -96,22 +107,34 @@ def remove_pool(pool_id: str, path: Path | None) -> SweepReport:
     """Shared memory goes first, directory and marker last: whoever is killed here, or cannot remove all of it (too few
     file descriptors), leaves a trace for the next sweep.
     """
-    files = size = 0
-    marker = marker_path(pool_id)
-    for entry in _own_entries(SHM_DIR, f"rm_{pool_id}_*"):
-        if entry != marker:
-            for item in _with_contents(entry):
-                with suppress(OSError):
-                    found = item.lstat()
-                    files, size = files + stat.S_ISREG(found.st_mode), size + found.st_blocks * 512
-            _delete(entry)
+    entries = shared_memory_of(pool_id)
+    files, size = measure(entries)
+    for entry in entries:
+        _delete(entry)
     if path is not None:
         _delete(path)
         with suppress(OSError):  # not empty: other pools live there
             path.parent.rmdir()
     if not _root_dir(pool_id).exists():
-        _delete(marker)
+        _delete(marker_path(pool_id))
     return SweepReport(1, files, size)
+
+
+def shared_memory_of(pool_id: str) -> list[Path]:
+    """What a pool has in /dev/shm, beside its marker."""
+    marker = marker_path(pool_id)
+    return [entry for entry in _own_entries(SHM_DIR, f"rm_{pool_id}_*") if entry != marker]
+
+
+def measure(entries: Iterable[Path]) -> tuple[int, int]:
+    """How many files these are, contents of directories included, and the bytes of memory behind them."""
+    files = size = 0
+    for entry in entries:
+        for item in _with_contents(entry):
+            with suppress(OSError):  # it has just been removed
+                found = item.lstat()
+                files, size = files + stat.S_ISREG(found.st_mode), size + found.st_blocks * 512
+    return files, size
 
 
 def _root_dir(pool_id: str) -> Path:

@@ -37,22 +37,14 @@ def test_an_order_arrives_as_it_was_given() -> None:
     assert Order.from_bytes(memoryview(order.to_bytes())) == order
 
 
-@pytest.mark.parametrize("unread", [b"", b"request"], ids=["closed", "closed with something unread"])
-def test_the_end_of_the_other_side_is_seen(unread, pair) -> None:
+@pytest.mark.parametrize("unread", [b"", b"message"], ids=["closed", "closed with something unread"])
+@pytest.mark.parametrize("receive", [fork_protocol.receive_answer, fork_protocol.receive_request])
+def test_the_end_of_the_other_side_is_seen(receive, unread, pair) -> None:
     here, there = pair
     if unread:
         here.send(unread)
     there.close()
-    assert fork_protocol.receive_answer(here) is None
-
-
-@pytest.mark.parametrize("unread", [b"", b"answer"], ids=["closed", "closed with something unread"])
-def test_so_is_the_end_of_who_asks(unread, pair) -> None:
-    here, there = pair
-    if unread:
-        here.send(unread)
-    there.close()
-    assert fork_protocol.receive_request(here) is None
+    assert receive(here) is None
 
 
 def test_the_most_descriptors_arrive_and_are_not_inherited(pair) -> None:
