@@ -191,9 +191,9 @@ class PoolConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     in_flight_frames: int = 32
     """Most inputs under way from end to end: accepted, and their last output not yet taken."""
-    in_flight_bytes: int = 2 * MIB
-    """Most bytes of inputs under way; one frame more than there are stages to work on them at once (no more than there
-    are processors) is always let in, whatever its size."""
+    in_flight_bytes: int = 5 * MIB // 2
+    """Another input is accepted while fewer bytes of inputs than this are under way. As many as there are stages to
+    work on them at once (no more than there are processors) are accepted whatever their size."""
     restart: RestartPolicy | None = None
     """What happens when a worker dies. None: RestartPolicy() for a WorkerPool, never() for `execute_pipeline`."""
     on_error: OnError = "raise"

@@ -29,16 +29,18 @@ class Window:
     __slots__ = ("_always", "_frames", "_most_bytes", "_most_frames", "bytes", "frames")
 
     def __init__(self, *, most_frames: int, most_bytes: int, always: int) -> None:
-        """`always`: how many frames are let in whatever their size, so that the processors are all at work."""
-        self._most_frames, self._most_bytes, self._always = most_frames, most_bytes, always
+        """`always`: how many frames are let in whatever their size, so that the processors are all at work; never more
+        than `most_frames`.
+        """
+        self._most_frames, self._most_bytes, self._always = most_frames, most_bytes, min(always, most_frames)
         self.frames = 0
         self.bytes = 0
 
-    def has_room(self, nbytes: int) -> bool:
-        """Whether an input of `nbytes` may be accepted now."""
+    def has_room(self) -> bool:
+        """Whether another input may be accepted now: its size does not matter, only what is under way already."""
         if self.frames < self._always:
             return True
-        return self.frames < self._most_frames and self.bytes + nbytes <= self._most_bytes
+        return self.frames < self._most_frames and self.bytes < self._most_bytes
 
     def enter(self, nbytes: int) -> None:
         self.frames += 1

@@ -158,7 +158,7 @@ class Exchange:
         """Whether there is room for a frame of this size now. Raises why there never will be again."""
         if self._error is not None:
             raise self._error
-        return self._window.has_room(nbytes) and self._feed.has_credit(nbytes)
+        return self._window.has_room() and self._feed.has_credit(nbytes)
 
     def pack(self, value: Any) -> Any:
         return self._feed.pack(value)

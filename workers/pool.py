@@ -218,7 +218,7 @@ class WorkerPool(Blocking):
         return Window(
             most_frames=self._config.in_flight_frames,
             most_bytes=self._config.in_flight_bytes,
-            always=min(len(self._plan.graph.nodes), len(os.sched_getaffinity(0))) + 1,
+            always=min(len(self._plan.graph.nodes), len(os.sched_getaffinity(0))),
         )
 
     def _face(self) -> PoolFace:

@@ -484,7 +484,7 @@ class _Exchange:
             return False
         value, flags = self._next
         parcel = self._feed.pack(value)
-        if not (self._window.has_room(parcel.nbytes) and self._feed.has_credit(parcel.nbytes)):
+        if not (self._window.has_room() and self._feed.has_credit(parcel.nbytes)):
             return False
         self._runs = self._own_sources
         if not self._own_sources:

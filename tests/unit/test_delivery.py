@@ -77,20 +77,30 @@ def test_later_inputs_are_those_that_have_frames_for_the_present_number(sent: li
 
 def test_a_window_is_bounded_by_frames_and_bytes() -> None:
     window = Window(most_frames=4, most_bytes=100, always=2)
-    for nbytes in (1000, 1000):
-        assert window.has_room(nbytes)
+    for nbytes in (1000, 1000):  # whatever their size
+        assert window.has_room()
         window.enter(nbytes)
-    assert not window.has_room(0)
+    assert not window.has_room()
     window.leave(1000)
-    assert window.has_room(1 << 40)
+    assert window.has_room()
     window.leave(1000)
-    for _ in range(4):
-        assert window.has_room(25)
-        window.enter(25)
-    assert not window.has_room(0)
-    window.leave(25)
-    assert window.has_room(25)
-    assert not window.has_room(26)
+    for nbytes in (33, 33, 33):
+        assert window.has_room()
+        window.enter(nbytes)
+    assert window.has_room()  # fewer bytes than the most are under way: one more, of any size
+    window.enter(1000)
+    assert not window.has_room()
+    window.leave(33)
+    assert not window.has_room()
+    window.leave(1000)
+    assert window.has_room()
+
+
+def test_a_window_never_has_more_frames_than_it_is_said_to() -> None:
+    window = Window(most_frames=1, most_bytes=100, always=3)
+    assert window.has_room()
+    window.enter(1)
+    assert not window.has_room()
 
 
 @st.composite
