@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from remotemedia.ipc.channel import LAST, Frame, Sender, Stamp
 from remotemedia.ipc.lane import Position
 from remotemedia.workers.delivery import Unacknowledged
-from remotemedia.workers.inbox import Inbox
+from remotemedia.workers.inbox import BATCH, BATCH_BYTES, Inbox
 from remotemedia.workers.snapshots import Snapshots
-
-_BATCH = 8
-"""Inputs that are finished with before the receivers' acknowledgements are looked at, unless there is time anyway."""
-_BATCH_BYTES = 128 * 1024
-"""... or so many bytes: the memory of large frames is wanted back soon, while it is in the processor's cache."""
 
 
 class Acknowledging:
@@ -64,8 +59,8 @@ class Acknowledging:
             self._number_is_complete = bool(frame.flags & LAST)
             if self._number_is_complete and self.snapshots.is_due(self._unacknowledged.finished, in_demand=False):
                 return True
-        self._since += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
-        return self._since >= _BATCH
+        self._since += 1 if frame.nbytes < BATCH_BYTES else BATCH
+        return self._since >= BATCH
 
     def settle(self) -> None:
         """Acknowledge what can be."""

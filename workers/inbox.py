@@ -9,9 +9,9 @@ from remotemedia.ipc.channel import LAST, Frame, Receiver
 from remotemedia.workers.completion import Completion
 from remotemedia.workers.delivery import Merge
 
-_BATCH = 8
-"""Frames that are taken before they are acknowledged together, unless there is nothing more to take."""
-_BATCH_BYTES = 128 * 1024
+BATCH = 8
+"""Frames that are taken, or finished with, before they are acknowledged together, unless there is time anyway."""
+BATCH_BYTES = 128 * 1024
 """... or so many bytes: the memory of large frames is wanted back soon, while it is in the processor's cache."""
 
 
@@ -58,8 +58,8 @@ class Inbox:
                 self._last = frame.sequence, (frame.number, frame.index)
             if self._completion is not None and is_last:
                 self._completion.reached(frame.number)
-            self._owed += 1 if frame.nbytes < _BATCH_BYTES else _BATCH
-            if self._owed >= _BATCH:
+            self._owed += 1 if frame.nbytes < BATCH_BYTES else BATCH
+            if self._owed >= BATCH:
                 self.acknowledge()
         return frame
 

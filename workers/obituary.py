@@ -159,9 +159,23 @@ def error_of_failure(
             stderr_tail=text,
             stacks=stacks,
         )
-    if isinstance(broke, ProtocolVersionMismatch) and failure.phase.is_starting:
+    return _broke_protocol(life, status, worker, frame, text, stacks, broke)
+
+
+def _broke_protocol(
+    life: LifeState,
+    status: ExitStatus | None,
+    worker: WorkerIdentity,
+    frame: int | None,
+    stderr: str,
+    stacks: str,
+    broke: ProtocolError | None,
+) -> WorkerError:
+    assert life.failure is not None
+    reason = life.failure.reason
+    if isinstance(broke, ProtocolVersionMismatch) and life.failure.phase.is_starting:
         error: WorkerError = WorkerStartError(
-            worker, f"{failure.reason}.", suggestion=_VERSIONS, story=life.story, stderr_tail=text
+            worker, f"{reason}.", suggestion=_VERSIONS, story=life.story, stderr_tail=stderr
         )
     else:
         error = WorkerDied(
@@ -169,10 +183,10 @@ def error_of_failure(
             signal=status.signal if status else None,
             exit_code=status.code if status else None,
             frame=frame,
-            likely_cause=f"we ended it because it broke the control protocol: {failure.reason}",
+            likely_cause=f"we ended it because it broke the control protocol: {reason}",
             suggestion=_NOT_OURS,
             story=life.story,
-            stderr_tail=text,
+            stderr_tail=stderr,
             stacks=stacks,
         )
     error.__cause__ = broke

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from remotemedia.core import stats
 from remotemedia.core.html import table
 from remotemedia.workers.board import Board
+from remotemedia.workers.diagnose import memory_bytes
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SHORTEST_S = 0.2
@@ -144,7 +145,7 @@ class Meter:
             bytes_out=facts["bytes_out"],
             copies=facts["copies"],
             cpu_percent=100 * (now.cpu_s - cpu_before) / seconds if seconds else 0.0,
-            pss_bytes=_pss_bytes(pid) if pss else None,
+            pss_bytes=memory_bytes(pid) if pss and pid is not None else None,
         )
 
 
@@ -155,16 +156,3 @@ def _cpu_seconds(pid: int | None) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
-
-
-def _pss_bytes(pid: int | None) -> int | None:
-    """Proportional set size of a process; None if it is not there."""
-    if pid is None:
-        return None
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
