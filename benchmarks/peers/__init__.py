@@ -8,6 +8,8 @@ from benchmarks.peers.base import Contestant
 
 OURS = "remotemedia"
 NEVER = "remotemedia, no restarts"
+SPINNING = "remotemedia, spin_us=50"
+ONE_CORE = "remotemedia, one core"
 ICEORYX2 = "iceoryx2 + event"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
@@ -15,6 +17,8 @@ MP_QUEUE = "multiprocessing.Queue"
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
     NEVER: "benchmarks.peers.ours:WithoutRestarts",
+    SPINNING: "benchmarks.peers.ours:Spinning",
+    ONE_CORE: "benchmarks.peers.ours:OneCore",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
     "shared-memory ring": "benchmarks.peers.shm_ring:SharedMemoryRing",
     EZMSG: "benchmarks.peers.ezmsg_units:EzmsgUnits",

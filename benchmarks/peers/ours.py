@@ -29,13 +29,12 @@ NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassTh
 class RemoteMedia(Contestant):
     """The window, from end to end, is a setting of the pool; `stream` keeps it by itself."""
 
-    restart: RestartPolicy | None = None
-    """The pool's own default: frames are kept for workers that die."""
+    config = PoolConfig(in_flight_frames=WINDOW)
+    """The pool's own default: frames are kept for workers that die, and who waits sleeps."""
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
-        config = PoolConfig(in_flight_frames=WINDOW, restart=self.restart)
-        self._pool = WorkerPool(nodes, config=config)
+        self._pool = WorkerPool(nodes, config=self.config)
         await self._pool.__aenter__()
 
     async def roundtrip(self, frame: Array) -> Array:
@@ -53,4 +52,16 @@ class RemoteMedia(Contestant):
 class WithoutRestarts(RemoteMedia):
     """The first death is the end, as with all the others: nothing is kept. The difference is what keeping costs."""
 
-    restart = RestartPolicy.never()
+    config = PoolConfig(in_flight_frames=WINDOW, restart=RestartPolicy.never())
+
+
+class Spinning(RemoteMedia):
+    """Who waits looks for its frame before it sleeps, as long as there is a processor for each process."""
+
+    config = PoolConfig(in_flight_frames=WINDOW, spin_us=50)
+
+
+class OneCore(RemoteMedia):
+    """The driver and the stages share one processor: nobody has to be woken on another one."""
+
+    config = PoolConfig(in_flight_frames=WINDOW, placement="same_core")
