@@ -99,7 +99,7 @@ class OwnDoorbell(Doorbell):
         fence()  # see the module's text
 
     def unpark(self, what: int) -> None:
-        """Not to be woken for `what` any more. Only where nobody else in this process waits for it; park before waiting.
+        """Not to be woken for `what` any more. Only where nobody else here waits for it; park before waiting.
 
         A ringer may write the word at the same time: then it rings as well, or a bit that it took is there again, and
         there is one ring too many.

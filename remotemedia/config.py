@@ -210,9 +210,10 @@ class PoolConfig:
     the pools of this process share. "spawn": each as a new interpreter; also used where a fork server cannot help, for
     workers with an environment or processors of their own (WorkerLimits)."""
     spin_us: int = 0
-    """Most microseconds, up to 1000, that a worker, and a waiting `process()`, look for their frame before they sleep. It
-    spares one frame in flight the waking of a processor, and takes processor time for it: less where it does not pay,
-    none while the pool is idle. 0, or more workers than processors beside the coordinator's: they sleep at once."""
+    """Most microseconds, up to 1000, for which a worker, and a `process()` that waits alone, look for their frame
+    before they sleep: one frame in flight is spared the waking of a processor. That costs processor time, less where it
+    does not pay, none while the pool is idle. 0, or more workers than processors beside the coordinator's: they sleep
+    at once."""
     placement: Placement = "free"
     """Where the processes run. "free": where the kernel puts them. "same_core": on the processor that the pool's loop
     runs on at the start, the loop's thread included, until the pool is closed: one frame in flight wakes nobody else's

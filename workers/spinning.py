@@ -23,8 +23,8 @@ class SpinBudget:
     """How long the next look may be, learned from the waits so far.
 
     A frame that is found makes it as long as it may be, a wait that no look could have ended halves it, down to
-    nothing. It grows again when frames come so soon that a look would have found them; after looks of full length that
-    found nothing, only when that has happened ever more often.
+    nothing. When frames come so soon that a look would have found them, it is as long as before again. Where even that
+    finds nothing, several times in a row, there are no looks for a while, each time for longer.
     """
 
     __slots__ = ("_caution", "_most_ns", "_near", "_soon", "looks", "ns")
@@ -50,7 +50,7 @@ class SpinBudget:
             self._near += 1
             if self._near > _NEAR_MISSES:
                 self._caution = min(2 * self._caution + 1, _MOST_CAUTION)
-                self._shrink()
+                self.ns = self._soon = 0
         else:
             self._soon += 1
             if self._soon > self._caution:

@@ -94,8 +94,8 @@ class Stage:
         on_frame_error: Callable[[OnError, int, BaseException], None] | None = None,
     ) -> None:
         """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on. `on_error`: for
-        a node that does not say itself, see PoolConfig. `spin_us`: likewise. `sessions`: (number, name) of those that are open already.
-        `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
+        a node that does not say itself, and `spin_us`: see PoolConfig. `sessions`: (number, name) of those that are
+        open already. `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
         """
         self.worker_id = worker_id
         self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
