@@ -99,13 +99,14 @@ class Exchange:
     async def _over_soon(self, call: Call, spin: SpinBudget) -> None:
         """Returns when a call is over; its outputs are looked for before this goes to sleep, if it waits alone.
 
-        Between the looks the loop does whatever else there is. Who begins to wait there parks for himself.
+        Between the looks the loop does whatever else there is. Meanwhile the bell is not asked for: this call does
+        that again when it has looked for long enough, and who begins to wait meanwhile does it for himself.
         """
         started = perf_counter_ns()
         end = started + spin.ns
-        if self._is_alone:
+        if spin.ns and self._is_alone:
             self._bell.unpark(DATA)
-            spin.looks += spin.ns > 0
+            spin.looks += 1
         while not call.is_over and self._is_alone and perf_counter_ns() < end:
             for _ in range(_LOOKS):
                 self._take_wanted()

@@ -169,6 +169,8 @@ class Parts:
 
     def close(self) -> None:
         """Give everything back; the workers must be gone."""
+        if self.home is not None:
+            self.home.give_back()
         if self.rounds is not None:
             self.rounds.close()
         if self._spares is not None:
@@ -181,8 +183,6 @@ class Parts:
             self.control.close()
         if self.waiter is not None:
             self.waiter.close()
-        if self.home is not None:
-            self.home.give_back()
         self.fabric.close()
         self.directory.close()
 

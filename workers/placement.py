@@ -24,7 +24,7 @@ class SameCore:
 
     def __init__(self) -> None:
         self._thread = threading.get_native_id()
-        self.processor = _holds[self._thread].processor if self._thread in _holds else _present_processor()
+        self.processor = _present_processor()
         self._holds = False
 
     def hold(self) -> None:
