@@ -26,7 +26,8 @@ def run(bench: Bench) -> None:
             if not bench.has_time(NAME, case):
                 continue
             start = Start(1, Work.ADD_ONE, SIZES[case])
-            with bench.chains(NAME, case, peers.contestants(bench.options.is_quick), start) as chains:
+            names = (*peers.contestants(bench.options.is_quick), *peers.ONE_IN_FLIGHT)
+            with bench.chains(NAME, case, names, start) as chains:
                 racers = [
                     Racer(name, partial(driver.ask, RoundTrips(seconds), seconds + bench.options.deadline_s))
                     for name, driver in chains.items()
@@ -55,6 +56,10 @@ QUESTION = Question(
         Target(
             text="W1 4 KB: frames kept for restarts / nothing kept",
             figure=_median("4 KB", peers.OURS), base=_median("4 KB", peers.NEVER), at_most=1.05,
+        ),
+        Target(
+            text="W1 4 KB: with spin_us / blocking",
+            figure=_median("4 KB", peers.SPINNING), base=_median("4 KB", peers.OURS), at_most=0.5,
         ),
     ),
 )

@@ -8,6 +8,11 @@ needs a full fence between the write and the read. On x86-64 every locked instru
 some between the two: the ringer when iceoryx2 drops or sends a sample (reference counts), the owner in `park`.
 Elsewhere the bell is always rung.
 
+An owner that looks for what it waits for before it sleeps (remotemedia.workers.spinning) takes back what it has asked
+for first, so that nobody makes a system call for it meanwhile. Nothing has to be ordered there: who still sees the old
+word rings once too often, and whatever the looks have missed is found when the owner has parked, as above, which it
+always does before it sleeps.
+
 Costs: reading the word 0.04 µs; ringing 0.35 µs and, for the sleeper, the wake-up.
 """
 
@@ -92,6 +97,14 @@ class OwnDoorbell(Doorbell):
         """Ask to be woken for `what`. Look once more for it before waiting."""
         self.word[0] |= what
         fence()  # see the module's text
+
+    def unpark(self, what: int) -> None:
+        """Not to be woken for `what` any more. Only where nobody else here waits for it; park before waiting.
+
+        A ringer may write the word at the same time: then it rings as well, or a bit that it took is there again, and
+        there is one ring too many.
+        """
+        self.word[0] &= ~what
 
     def clear(self) -> None:
         """Take back the rings so far."""

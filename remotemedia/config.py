@@ -161,6 +161,7 @@ def _require_environment(value: object) -> None:
 
 Start: TypeAlias = Literal["fork_server", "spawn"]
 OnError: TypeAlias = Literal["raise", "skip", "restart"]
+Placement: TypeAlias = Literal["free", "same_core"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,15 @@ class PoolConfig:
     """How workers are started. "fork_server": forked in a millisecond by one process with all imports done, which
     the pools of this process share. "spawn": each as a new interpreter; also used where a fork server cannot help, for
     workers with an environment or processors of their own (WorkerLimits)."""
+    spin_us: int = 0
+    """Most microseconds, up to 1000, for which a worker, and a `process()` that waits alone, look for their frame
+    before they sleep: one frame in flight is spared the waking of a processor. That costs processor time, less where it
+    does not pay, none while the pool is idle. 0, or more workers than processors beside the coordinator's: they sleep
+    at once."""
+    placement: Placement = "free"
+    """Where the processes run. "free": where the kernel puts them. "same_core": on the processor that the pool's loop
+    runs on at the start, the loop's thread included, until the pool is closed: one frame in flight wakes nobody else's
+    processor, but there is one processor for everything. A node's `cpu_affinity` comes first; turns `spin_us` off."""
     warm_spares: int = 0
     """Processes that wait, started and with their imports done, to replace a worker that dies."""
     session_frames: int = 16
@@ -233,6 +243,9 @@ class PoolConfig:
             _refuse("start", self.start, '"fork_server" or "spawn"')
         _require_whole("snapshot_frames", self.snapshot_frames, 1, math.inf, "at least 1 frame")
         _require_seconds("snapshot_s", self.snapshot_s)
+        _require_whole("spin_us", self.spin_us, 0, 1000, "0 to 1000 microseconds")
+        if self.placement not in ("free", "same_core"):
+            _refuse("placement", self.placement, '"free" or "same_core"')
         _require_whole("warm_spares", self.warm_spares, 0, 64, "0 to 64 processes")
         _require_whole("session_frames", self.session_frames, 1, math.inf, "at least 1 frame")
         _require_limits(self.limits)

@@ -72,6 +72,7 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     nice: int | None = None
     cpu_affinity: tuple[int, ...] | None = None
     on_error: OnError = "raise"
+    spin_us: int = 0
     sessions: tuple[tuple[int, str], ...] = ()
     """Number and name of the sessions that are open already."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 from remotemedia.core.exceptions import ChannelBroken, PipelineError, PoolClosed
@@ -22,9 +22,12 @@ from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.line import Line, Turn
 from remotemedia.workers.owners import Call, Output, Owner, Stream
 from remotemedia.workers.sessions import Sessions
+from remotemedia.workers.spinning import SpinBudget
 
 _BREATHE_S = 0.001
 """How long a stream goes on without waiting before other tasks of the loop get their turn."""
+_LOOKS = 4
+"""Looks for the output of a call between two turns of the loop's other tasks."""
 _MOST_PACKED = 4
 """Streams whose next input may wait in a slot; a sender has few slots for frames that are not sent."""
 
@@ -40,9 +43,12 @@ class Exchange:
         window: Window,
         error_of: Callable[[bytes], BaseException],
         session_names: dict[int, str] | None = None,
+        *,
+        spin_us: int = 0,
     ) -> None:
         """`error_of`: the error that a frame with the flag FAILED tells of. `session_names`: is kept up to date with
-        the sessions that are under way, by their number.
+        the sessions that are under way, by their number. `spin_us`: see PoolConfig; only where nobody else parks
+        `bell` for DATA.
         """
         self._feed, self._collect, self._bell = feed, collect, bell
         self._error_of = error_of
@@ -55,6 +61,7 @@ class Exchange:
         """By number in the pool: who put it in, as its how-manieth, and its size in bytes."""
         self._calls = 0
         self._breathe_at = 0.0
+        self.spin = SpinBudget(spin_us) if spin_us else None
         self._streams: list[Stream] = []
         self._feeders: dict[Stream, asyncio.Task[None]] = {}
         self._source_run: Stream | None = None
@@ -81,11 +88,41 @@ class Exchange:
             self.listen()
             if call.is_over:  # the worker was quicker than this thread
                 await self._breathe()
-            else:
+            elif self.spin is None:
                 await call.over(self._loop)
+            else:
+                await self._over_soon(call, self.spin)
             return call.result()
         finally:
             self._settle(call)
+
+    async def _over_soon(self, call: Call, spin: SpinBudget) -> None:
+        """Returns when a call is over; its outputs are looked for before this goes to sleep, if it waits alone.
+
+        Between the looks the loop does whatever else there is. Meanwhile the bell is not asked for: this call does
+        that again when it has looked for long enough, and who begins to wait meanwhile does it for himself.
+        """
+        started = perf_counter_ns()
+        end = started + spin.ns
+        if spin.ns and self._is_alone:
+            self._bell.unpark(DATA)
+            spin.looks += 1
+        while not call.is_over and self._is_alone and perf_counter_ns() < end:
+            for _ in range(_LOOKS):
+                self._take_wanted()
+            if not call.is_over:
+                await asyncio.sleep(0)
+        found = call.is_over
+        if not found:
+            self.listen()
+            await call.over(self._loop)
+        spin.waited(perf_counter_ns() - started, found=found)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the one call is all that waits here."""
+        under_way = self._streams or self.line.waiting or self.sessions.under_way or self._drained is not None
+        return self._calls == 1 and not under_way
 
     async def _breathe(self) -> None:
         """Give other tasks of the loop their turn, where nothing has to be waited for."""

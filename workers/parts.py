@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import warnings
 import weakref
@@ -21,12 +22,16 @@ from remotemedia.workers.limits import limits_of
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.obituary import Circumstances
 from remotemedia.workers.observers import Observers, PoolFace
+from remotemedia.workers.placement import SameCore
 from remotemedia.workers.plan import Plan
 from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
+from remotemedia.workers.spinning import why_not
 from remotemedia.workers.supervisor import Supervisor
+
+_logger = logging.getLogger("remotemedia.pool")
 
 _POOL_FDS, _WORKER_FDS = 39, 9
 """Descriptors that a started pool holds in the coordinator, measured: 28 + 9 per worker, 4 more when slots grow."""
@@ -48,6 +53,9 @@ class Parts:
         self._launcher: Launcher | None = None
         self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
+        self.home = SameCore() if config.placement == "same_core" and any(plan.remote) else None
+        """The processor that the loop and the workers share."""
+        self.spin_us = self._checked_spin_us(plan, config)
         self._config = config
         self._memory = MemoryGroup()
         self._memory.sample()
@@ -59,6 +67,16 @@ class Parts:
         except BaseException:
             self.directory.close()
             raise
+
+    def _checked_spin_us(self, plan: Plan, config: PoolConfig) -> int:
+        """0 where there are not enough processors to spin."""
+        here = frozenset(os.sched_getaffinity(0))
+        workers = [limits for limits, remote in zip(self.limits, plan.remote, strict=True) if remote]
+        allowed = [here, *(frozenset(limits.cpu_affinity or here) for limits in workers)]
+        why = why_not(config.spin_us, config.placement, allowed)
+        if why is not None:
+            _logger.debug("spin_us=%d is ignored for this pool: %s", config.spin_us, why)
+        return config.spin_us if why is None else 0
 
     def open_control(self, loop: asyncio.AbstractEventLoop, on_message: Any) -> None:
         from remotemedia.ipc.control import ControlServer, require_free_fds
@@ -151,6 +169,8 @@ class Parts:
 
     def close(self) -> None:
         """Give everything back; the workers must be gone."""
+        if self.home is not None:
+            self.home.give_back()
         if self.rounds is not None:
             self.rounds.close()
         if self._spares is not None:

@@ -192,6 +192,7 @@ class WorkerPool(Blocking):
             self._window(),
             self._frame_errors.error_of,
             parts.session_names,
+            spin_us=parts.spin_us if len(remote) == len(plan.remote) else 0,  # stages in this process share the bell
         )
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
         parts.open_observers(plan.graph.ids, self._face(), loop)
@@ -208,6 +209,8 @@ class WorkerPool(Blocking):
             parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
             self._standstill = Standstill(fabric.boards)
             parts.begin_spares(loop)
+        if parts.home is not None:
+            parts.home.hold()
         self._is_up = True
         fail = weakly(self._fail)
         self._stage_tasks = [

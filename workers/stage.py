@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import CoroutineType
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from remotemedia.workers.acknowledging import Acknowledging
 from remotemedia.workers.board import FRAME, STOP, WAITS, Board
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import Snapshots
+from remotemedia.workers.spinning import SpinBudget
 from remotemedia.workers.streaming import Inputs
 
 _BREATHE_NS = 1_000_000
@@ -87,12 +89,13 @@ class Stage:
         *,
         worker_id: int = -1,
         on_error: OnError = "raise",
+        spin_us: int = 0,
         sessions: Iterable[tuple[int, str]] = (),
         on_frame_error: Callable[[OnError, int, BaseException], None] | None = None,
     ) -> None:
         """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on. `on_error`: for
-        a node that does not say itself, see PoolConfig. `sessions`: (number, name) of those that are open already.
-        `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
+        a node that does not say itself, and `spin_us`: see PoolConfig. `sessions`: (number, name) of those that are
+        open already. `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
         """
         self.worker_id = worker_id
         self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
@@ -106,6 +109,7 @@ class Stage:
             self._given_up = resumption.given_up
         self._on_error: Any = node.on_error or on_error
         self._on_frame_error = on_frame_error
+        self.spin = SpinBudget(spin_us) if spin_us else None
         self._session_names = dict(sessions)
         self._controls: deque[tuple[Any, Callable[[BaseException | None], None]]] = deque()
         self.taken = -1
@@ -133,10 +137,11 @@ class Stage:
         pack, has_credit, send = self.sender.pack, self.sender.has_credit, self._send
         record, clock = board.stats.record, time.perf_counter_ns
         stamp, controls = self._stamp, self._controls
+        next_frame = self.next_frame if self.spin is None else partial(self._next_frame_soon, self.spin)
         while not words[STOP]:
             frame = None if controls else take()
             if frame is None:
-                frame = await self.next_frame()
+                frame = await next_frame()
             value, flags = frame.value, frame.flags
             self.taken = number = frame.number
             if frame.session != stamp.session:
@@ -200,6 +205,35 @@ class Stage:
                 await bell.waiter.rung()
             if not controls and (frame := take()) is not None:
                 return frame
+
+    async def _next_frame_soon(self, spin: SpinBudget) -> Frame:
+        """The next frame, looked for before this goes to sleep: once for each frame that came before it.
+
+        What there was no time for comes first: while the frame is on its way there is. A stop or a control message ends
+        the looking. Their ring may be gone by then, where the loop has its turn between the looks.
+        """
+        bell, take, controls, words = self.bell, self.inbox.take, self._controls, self.board.words
+        clock, started = time.perf_counter_ns, time.perf_counter_ns()
+        longest = spin.ns if self.taken >= 0 else 0
+        end = started + longest
+        bell.unpark(DATA)
+        self.publish()
+        if self._acknowledging is not None and self._acknowledging.owed:
+            await self._settle()
+        spin.looks += longest > 0
+        frame = None
+        while clock() < end and not controls and not words[STOP]:
+            frame = take()
+            if frame is not None:
+                break
+            await bell.waiter.breathe()
+        found = frame is not None
+        if frame is None:
+            if words[STOP]:
+                raise Stopped
+            frame = await self.next_frame()
+        spin.waited(clock() - started, found=found)
+        return frame
 
     async def _settle(self) -> None:
         assert self._acknowledging is not None

@@ -30,6 +30,7 @@ from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.failpoints import failpoints_of
 from remotemedia.workers.launcher import Launcher
 from remotemedia.workers.obituary import Circumstances, error_of_failure, error_of_report, error_of_spawn
+from remotemedia.workers.placement import SameCore
 from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 from remotemedia.workers.spares import Spare
@@ -53,6 +54,8 @@ class PoolParts(Protocol):
     control: Any
     session_names: dict[int, str]
     events: EventBus
+    spin_us: int
+    home: SameCore | None
 
     @property
     def limits(self) -> Sequence[WorkerLimits]: ...
@@ -207,10 +210,15 @@ class Supervisor:
             snapshots=fabric.snapshots_of(stage, self._config),
             heartbeat_s=self._config.timeouts.heartbeat_s,
             nice=self.limits.nice,
-            cpu_affinity=self.limits.cpu_affinity,
+            cpu_affinity=self._processors(),
             on_error=self._config.on_error,
+            spin_us=self._parts.spin_us,
             sessions=tuple(self._parts.session_names.items()),
         )
+
+    def _processors(self) -> tuple[int, ...] | None:
+        home = self._parts.home
+        return (home.processor,) if self.limits.cpu_affinity is None and home is not None else self.limits.cpu_affinity
 
     async def ready(self) -> None:
         """Returns when the node is initialized in the worker. Raises why it never will be."""

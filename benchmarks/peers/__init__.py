@@ -8,6 +8,8 @@ from benchmarks.peers.base import Contestant
 
 OURS = "remotemedia"
 NEVER = "remotemedia, no restarts"
+SPINNING = "remotemedia, spin_us=100"
+ONE_CORE = "remotemedia, one core"
 ICEORYX2 = "iceoryx2 + event"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
@@ -15,6 +17,8 @@ MP_QUEUE = "multiprocessing.Queue"
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
     NEVER: "benchmarks.peers.ours:WithoutRestarts",
+    SPINNING: "benchmarks.peers.ours:Spinning",
+    ONE_CORE: "benchmarks.peers.ours:OneCore",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
     "shared-memory ring": "benchmarks.peers.shm_ring:SharedMemoryRing",
     EZMSG: "benchmarks.peers.ezmsg_units:EzmsgUnits",
@@ -23,7 +27,9 @@ _ADAPTERS = {
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
 }
 
-CONTESTANTS = tuple(_ADAPTERS)
+CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (SPINNING, ONE_CORE))
+ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
+"""Of W1 alone: settings for one frame in flight."""
 QUICK_CONTESTANTS = (OURS, NEVER, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,12 @@ NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassTh
 class RemoteMedia(Contestant):
     """The window, from end to end, is a setting of the pool; `stream` keeps it by itself."""
 
-    restart: RestartPolicy | None = None
-    """The pool's own default: frames are kept for workers that die."""
+    settings: Mapping[str, Any] = {}
+    """What differs from the pool's defaults."""
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
-        config = PoolConfig(in_flight_frames=WINDOW, restart=self.restart)
-        self._pool = WorkerPool(nodes, config=config)
+        self._pool = WorkerPool(nodes, config=PoolConfig(in_flight_frames=WINDOW, **self.settings))
         await self._pool.__aenter__()
 
     async def roundtrip(self, frame: Array) -> Array:
@@ -53,4 +53,16 @@ class RemoteMedia(Contestant):
 class WithoutRestarts(RemoteMedia):
     """The first death is the end, as with all the others: nothing is kept. The difference is what keeping costs."""
 
-    restart = RestartPolicy.never()
+    settings: Mapping[str, Any] = {"restart": RestartPolicy.never()}
+
+
+class Spinning(RemoteMedia):
+    """Who waits looks for its frame before it sleeps, as long as there is a processor for each process."""
+
+    settings: Mapping[str, Any] = {"spin_us": 100}
+
+
+class OneCore(RemoteMedia):
+    """The driver and the stages share one processor: nobody has to be woken on another one."""
+
+    settings: Mapping[str, Any] = {"placement": "same_core"}

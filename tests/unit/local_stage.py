@@ -50,7 +50,14 @@ class RunningStage:
     """A stage with its inputs and its output in the hands of a test."""
 
     def __init__(
-        self, ground: Ground, node: Node, inputs: int, on_error: OnError, sessions: Sessions, **settings: int
+        self,
+        ground: Ground,
+        node: Node,
+        inputs: int,
+        on_error: OnError,
+        sessions: Sessions,
+        spin_us: int,
+        **settings: int,
     ) -> None:
         self.ground = ground
         self.frame_errors: list[tuple[OnError, int, BaseException]] = []
@@ -64,6 +71,7 @@ class RunningStage:
             ground.bell,
             ground.board,
             on_error=on_error,
+            spin_us=spin_us,
             sessions=sessions,
             on_frame_error=lambda *what: self.frame_errors.append(what),
         )
@@ -90,11 +98,17 @@ class RunningStage:
 
 @asynccontextmanager
 async def running(
-    node: Node, inputs: int = 1, *, on_error: OnError = "raise", sessions: Sessions = (), **settings: int
+    node: Node,
+    inputs: int = 1,
+    *,
+    on_error: OnError = "raise",
+    sessions: Sessions = (),
+    spin_us: int = 0,
+    **settings: int,
 ) -> AsyncIterator[RunningStage]:
     """A stage that runs, and is stopped at the end as a worker is."""
     ground = Ground()
-    stage = RunningStage(ground, node, inputs, on_error, sessions, **settings)
+    stage = RunningStage(ground, node, inputs, on_error, sessions, spin_us, **settings)
     await asyncio.sleep(0)
     try:
         yield stage

@@ -41,6 +41,7 @@ def spec(**changes: object) -> BootSpec:
         "heartbeat_s": 0.25,
         "nice": 3,
         "cpu_affinity": (0, 2),
+        "spin_us": 70,
     }
     return BootSpec(**{**facts, **changes})  # type: ignore[arg-type]
 

@@ -34,6 +34,8 @@ BAD = [
     *((ChannelConfig, "max_frame_bytes", value) for value in (0, "1", 1.5)),
     (PoolConfig, "channel", {"queue_frames": 4}),
     (PoolConfig, "timeouts", None),
+    *((PoolConfig, "spin_us", value) for value in (-1, 1001, 0.5, 50.0, "50", None, True)),
+    *((PoolConfig, "placement", value) for value in (None, "same-core", "cores", 0, True)),
     *((PoolConfig, "start", value) for value in (None, "fork", "forkserver", True)),
     (PoolConfig, "runtime_dir", 3),
     (PoolConfig, "python_executable", ["python"]),
@@ -59,7 +61,8 @@ def test_bad_values_are_named(kind, name, value):
         (ChannelConfig, {"queue_frames": 2, "window_bytes": 1, "slot_bytes": 64, "max_frame_bytes": 64}),
         (ChannelConfig, {"queue_frames": 256}),
         (PoolConfig, {"channel": ChannelConfig(queue_frames=4), "runtime_dir": "/tmp/x"}),
-        (PoolConfig, {"start": "spawn"}),
+        (PoolConfig, {"start": "spawn", "spin_us": 0, "placement": "free"}),
+        (PoolConfig, {"spin_us": 1000, "placement": "same_core"}),
     ],
 )
 def test_good_values_are_kept(kind, settings):

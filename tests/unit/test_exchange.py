@@ -34,7 +34,7 @@ class RefusedError(Exception):
 
 
 @asynccontextmanager
-async def echo(frames: int = 4) -> AsyncIterator[Exchange]:
+async def echo(frames: int = 4, *, spin_us: int = 0) -> AsyncIterator[Exchange]:
     exchange: Exchange | None = None
 
     def on_ring() -> None:
@@ -44,7 +44,7 @@ async def echo(frames: int = 4) -> AsyncIterator[Exchange]:
     ground = Ground(on_ring)
     feed = ground.channel(queue_frames=frames)
     window = Window(most_frames=frames, most_bytes=1 << 30, always=1)
-    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window, RefusedError)
+    exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window, RefusedError, spin_us=spin_us)
     yield exchange
     ground.close()
 

@@ -285,6 +285,7 @@ class Worker:
             resumption,
             worker_id=spec.worker_id,
             on_error=spec.on_error,
+            spin_us=spec.spin_us,
             sessions=spec.sessions,
             on_frame_error=self._on_frame_error,
         )
