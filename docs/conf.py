@@ -1,0 +1,93 @@
+"""How the site is made of the pages in this folder: Sphinx, MyST for Markdown, furo. Nothing comes from the network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import remotemedia
+
+project = "remotemedia"
+author = "the remotemedia developers"
+version = release = remotemedia.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"remotemedia {version}"
+html_show_sphinx = False
+html_copy_source = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+copybutton_prompt_text = "$ "
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True}
+autodoc_class_signature = "mixed"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+
+# Types of other libraries, whose documentation is not at hand without the network, and type variables.
+nitpick_ignore_regex = [
+    ("py:.*", r"(asyncio|collections|contextlib|fractions|logging|numpy|np|npt|os|pathlib|types|typing)\..*"),
+    ("py:.*", r"(remotemedia\..*\.)?[NPT]"),
+]
+
+# -- navigation --------------------------------------------------------------------------------------------------------
+
+
+def _add_the_rest(app: Any, docname: str, source: list[str]) -> None:
+    """Pages beside index.md that its lists do not name: a checkout has them, or has not, with the part they are for."""
+    if docname == "index":
+        named = {"index", *re.findall(r"^[\w/-]+$", source[0], re.MULTILINE)}
+        rest = sorted(path.stem for path in Path(app.srcdir).glob("*.md") if path.stem not in named)
+        source[0] = source[0].replace("(all other pages)\n", "".join(f"{name}\n" for name in rest))
+
+
+# -- docstrings --------------------------------------------------------------------------------------------------------
+# They are plain text for people who read code: names in single backticks, examples indented. Sphinx wants two
+# backticks, and two colons before an example.
+
+_NAME = re.compile(r"(?<![`:\w])`([^`\n]+)`(s)?(?![`_\w])")
+
+
+def _to_rst(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    found: list[str] = []
+    in_example = False
+    for line in lines:
+        if line.startswith("    ") and not in_example and (not found or not found[-1].strip()):
+            found += ["::", ""]
+            in_example = True
+        elif line.strip() and not line.startswith("    "):
+            in_example = False
+        found.append(line if in_example else _NAME.sub(_linked, line.replace("|", r"\|")))
+    lines[:] = found
+
+
+def _linked(match: re.Match[str]) -> str:
+    name, plural = match[1], r"\ s" if match[2] else ""
+    is_public = name in remotemedia.__all__ and name != "__version__"
+    return (f":py:obj:`~remotemedia.{name}`" if is_public else f"``{name}``") + plural
+
+
+def _without_factories(
+    _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """A default that dataclasses show as `<factory>` is no Python, and the whole signature is not understood then."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", _add_the_rest)
+    app.connect("autodoc-process-docstring", _to_rst)
+    app.connect("autodoc-process-signature", _without_factories)
