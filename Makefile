@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 test: $(VENV)/.dev ## run the tests, on all processors
 	@$(PY) -m pytest --numprocesses auto -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/.dev ## run all tests, the slow ones as well
+test-all: $(VENV)/.dev $(VENV)/.docs ## run all tests, the slow ones as well
 	@$(PY) -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)

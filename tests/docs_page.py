@@ -20,7 +20,6 @@ import contextlib
 import doctest
 import inspect
 import io
-import linecache
 import os
 import re
 import shlex
@@ -75,12 +74,8 @@ def blocks(page: str) -> list[Block]:
 
 def arguments_of(command: str) -> list[str] | None:
     """The arguments in a shell line that calls this command line, without redirections; None for another program."""
-    words = shlex.split(re.split(r" [|>&]", command)[0], comments=True)
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        del words[0]
-    if words[:3] in (["python", "-m", "remotemedia"], ["python3", "-m", "remotemedia"]):
-        return words[3:]
-    return words[1:] if words[:1] == ["remotemedia"] else None
+    call = re.match(r"(?:[A-Z_]+=\S* )*(?:remotemedia|python3? -m remotemedia)(?= |$)", command)
+    return shlex.split(re.split(r" [|>&]", command[call.end() :])[0], comments=True) if call else None
 
 
 class Reader:
@@ -108,10 +103,10 @@ class Reader:
                 return  # what follows builds on it
 
     def _printed_by(self, block: Block) -> str:
-        # Under the page's name and at the page's lines, for tracebacks.
-        file, source = f"{self._name}:{block.line}", "\n" * (block.line - 1) + block.text
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-        code = compile(source, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        # A file, so that tracebacks show the lines, in workers as well; at the lines that they have in the page.
+        file, source = Path(f"{self._name}-{block.line}.py").absolute(), "\n" * (block.line - 1) + block.text
+        file.write_text(source)
+        code = compile(source, str(file), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             try:
                 if code.co_flags & inspect.CO_COROUTINE:

@@ -126,6 +126,18 @@ def test_a_subclass_that_extends_getstate_travels():
     assert copy.lock.acquire(blocking=False)
 
 
+def test_code_that_travels_by_value_keeps_the_name_of_its_file():
+    """Or a traceback in a worker would not show the lines of a script."""
+
+    class Local(Node):
+        def process(self, data):
+            return (lambda: data / 0)()
+
+    process = type(deserialize_node_from_ipc(serialize_node_for_ipc(Local()))).process
+    inner = next(part for part in process.__code__.co_consts if hasattr(part, "co_code"))
+    assert (process.__code__.co_filename, inner.co_filename) == (__file__, __file__)
+
+
 def test_lambdas_closures_and_local_classes_travel():
     offset = 10
 
