@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sphinx.util import inspect
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import remotemedia
@@ -21,6 +23,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"remotemedia {version}"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 
 myst_enable_extensions = ["colon_fence"]
@@ -32,7 +35,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True}
-autodoc_class_signature = "mixed"
+autoclass_content = "both"
+autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
@@ -80,14 +84,19 @@ def _linked(match: re.Match[str]) -> str:
     return (f":py:obj:`~remotemedia.{name}`" if is_public else f"``{name}``") + plural
 
 
-def _without_factories(
-    _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+def _signature(
+    _app: Any, _what: str, _name: str, described: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """A default that dataclasses show as `<factory>` is no Python, and the whole signature is not understood then."""
+    """A default that dataclasses show as `<factory>` is no Python, and the whole signature is not understood then. Of
+    nodes, Sphinx sees the `__new__` that they all share.
+    """
+    if isinstance(described, type) and issubclass(described, remotemedia.Node):
+        made_by = inspect.signature(described.__init__, bound_method=True)
+        return inspect.stringify_signature(made_by, show_return_annotation=False, unqualified_typehints=True), None
     return signature and signature.replace("<factory>", "..."), returns
 
 
 def setup(app: Any) -> None:
     app.connect("source-read", _add_the_rest)
     app.connect("autodoc-process-docstring", _to_rst)
-    app.connect("autodoc-process-signature", _without_factories)
+    app.connect("autodoc-process-signature", _signature)
