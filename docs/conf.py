@@ -80,8 +80,17 @@ def _to_rst(_app: Any, _what: str, _name: str, _object: Any, _options: Any, line
 
 def _linked(match: re.Match[str]) -> str:
     name, plural = match[1], r"\ s" if match[2] else ""
-    is_public = name in remotemedia.__all__ and name != "__version__"
+    is_public = name in remotemedia.__all__ and name not in {"__version__", "node"}  # a node is also an attribute
     return (f":py:obj:`~remotemedia.{name}`" if is_public else f"``{name}``") + plural
+
+
+# What numpy's names for "an array" and "what can be a dtype" stand for, in full.
+_ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?typing\.Any\]\]")
+_DTYPE = re.compile(r"type\[~?typing\.Any\] \| .*?_DTypeDict \| str")
+
+
+def _short(signature: str | None) -> str | None:
+    return signature and _DTYPE.sub("numpy.typing.DTypeLike", _ARRAY.sub("numpy.ndarray", signature))
 
 
 def _signature(
@@ -93,7 +102,7 @@ def _signature(
     if isinstance(described, type) and issubclass(described, remotemedia.Node):
         made_by = inspect.signature(described.__init__, bound_method=True)
         return inspect.stringify_signature(made_by, show_return_annotation=False, unqualified_typehints=True), None
-    return signature and signature.replace("<factory>", "..."), returns
+    return _short(signature and signature.replace("<factory>", "...")), _short(returns)
 
 
 def setup(app: Any) -> None:
