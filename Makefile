@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
-.PHONY: help venv demo test test-all lint type bench bench-quick chaos soak build clean
+.PHONY: help venv demo test test-all lint type docs bench bench-quick chaos soak build clean
 
 help: ## show this list
 	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 test: $(VENV)/.dev ## run the tests, on all processors
 	@$(PY) -m pytest --numprocesses auto -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/.dev ## run all tests, the slow ones as well
+test-all: $(VENV)/.dev $(VENV)/.docs ## run all tests, the slow ones as well
 	@$(PY) -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)
@@ -34,6 +34,10 @@ lint: $(VENV)/.dev ## check the style (ruff)
 type: $(VENV)/.dev ## check the types (mypy --strict)
 	@$(PY) -m mypy $(ARGS)
 	@$(PY) -m mypy tests/typing/api.py
+
+docs: $(VENV)/.docs ## build the site from docs/ into build/site; every warning is an error
+	@$(PY) -m sphinx -q -E -n -W --keep-going -b html docs build/site $(ARGS)
+	@echo "build/site/index.html"
 
 bench: $(VENV)/.bench ## measure against the floors and the alternatives
 	@$(PY) -m benchmarks $(ARGS)
@@ -56,8 +60,9 @@ clean: ## remove everything that make made, .venv included
 
 $(VENV)/.demo: EXTRAS := cli,media
 $(VENV)/.bench: EXTRAS := cli,media,bench
+$(VENV)/.docs: EXTRAS := docs
 $(VENV)/.dev: EXTRAS := cli,media,metrics,test,dev
-$(VENV)/.demo $(VENV)/.bench $(VENV)/.dev: pyproject.toml $(VENV)/.created
+$(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.dev: pyproject.toml $(VENV)/.created
 	@echo "installing remotemedia[$(EXTRAS)] into $(VENV) …"
 	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@$(PY) -m compileall -q remotemedia workers ipc # as an installed package is: every worker imports it

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remotemedia.core.exceptions import ManifestError
 from remotemedia.core.node import Node
 from remotemedia.manifest_types import NodeEntry
 from remotemedia.nodes.registry import close_matches, find_node_class, registered_nodes
+
+_OF_EVERY_NODE = frozenset(inspect.signature(Node.__init__).parameters)
+_ALIKE = 0.8
+"""Of difflib's ratio: "heigth" and "height" have 0.83, "rate" and "range" 0.67."""
 
 
 class NodeBuilder:
@@ -26,6 +31,9 @@ class NodeBuilder:
     def build(self, entry: NodeEntry, pointer: str) -> Node:
         """The node of an entry, with the entry's name and marks."""
         node_class = self._find_class(entry.node_type, f"{pointer}/node_type")
+        for name, meant in _misspelt(node_class, entry.params):
+            reason = f"{node_class.__name__} has no parameter {name!r}"
+            raise self.error(reason, f"{pointer}/params/{name}", _signature(node_class), [meant])
         try:
             node = node_class(**entry.params)
         except (TypeError, ValueError) as error:
@@ -90,6 +98,19 @@ class NodeBuilder:
 
 def _is_node_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Node)
+
+
+def _misspelt(node_class: type[Node], params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Params that the class does not name but nearly does, and which name they look like.
+
+    A class that takes any further params for its `config` would take a misspelt one as well, and never look at it.
+    """
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    parameters = list(inspect.signature(node_class.__init__).parameters.values())[1:]
+    named = {parameter.name for parameter in parameters if parameter.kind not in variable}
+    for name in params.keys() - named - _OF_EVERY_NODE:
+        for meant in difflib.get_close_matches(name, named - _OF_EVERY_NODE - params.keys(), n=1, cutoff=_ALIKE):
+            yield name, meant
 
 
 def _signature(node_class: type[Node]) -> str:

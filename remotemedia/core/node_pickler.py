@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import array
 from time import monotonic
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
 PROTOCOL = 5
+_NO_FILE = "<dynamic-code>"
 
 
 class StopPickling(Exception):  # noqa: N818 - a signal between these classes, never seen by users
@@ -74,7 +75,7 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # cloudpickle has
     def __init__(self, file: Chunks | Counter) -> None:
         # One dict instead of cloudpickle's ChainMap, which takes 1 µs to say that a class is not in it.
         tables = cloudpickle.CloudPickler.dispatch_table.maps
-        self.dispatch_table = {**tables[1], **tables[0]}
+        self.dispatch_table = {**tables[1], **tables[0], CodeType: _reduce_code}
         super().__init__(file, PROTOCOL)
         self._file = file
 
@@ -88,6 +89,14 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # cloudpickle has
     def _reduce_array(self, obj: Any) -> Any:
         self._file.expect(_written_bytes(obj))
         return NotImplemented
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """As cloudpickle does it, but with the name of the file, for which it puts a word that is the same everywhere: so a
+    traceback in a worker shows the lines of a class that was defined in a script.
+    """
+    make, arguments = cloudpickle.CloudPickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if part == _NO_FILE else part for part in arguments)
 
 
 def _written_bytes(obj: Any) -> int:

@@ -1,8 +1,8 @@
 """What a piece of code leaves behind: processes, file descriptors, threads, shared memory, runtime directories. Linux.
 
-before = Snapshot.take()
-...
-assert_no_leaks(before)
+    before = Snapshot.take()
+    ...
+    assert_no_leaks(before)
 """
 
 from __future__ import annotations

@@ -78,6 +78,12 @@ def test_lists_mix_nodes_and_dicts_and_keep_the_instances() -> None:
     assert graph.edges == ((0, 1), (1, 2), (2, 3))
 
 
+def test_params_for_the_config_of_a_node_are_no_misspelt_ones() -> None:
+    params = {"operation": "add", "operations": 1, "names": 2, "rate": 3}
+    (node,) = to_graph([{"node_type": "CalculatorNode", "params": params}]).nodes
+    assert node.config == {**params, "operand": None}
+
+
 def test_params_of_node_dicts_are_passed_as_they_are() -> None:
     value = object()
     (node,) = to_graph([{"node_type": "tests.nodes:Add", "params": {"amount": value}}]).nodes
@@ -136,6 +142,8 @@ BAD: list[tuple[Any, str, str]] = [
     (manifest(entry("a", "tests.nodes:Ad")), "/nodes/0/node_type", "no Node class 'Ad'.*'Add'"),
     (manifest(entry("a", "os:system")), "/nodes/0/node_type", "no Node class 'system'"),
     (manifest(entry("a", "BatchNode")), "/nodes/0/params", r"'size'.*BatchNode\(size, "),
+    (manifest(entry("a", "CalculatorNode", params={"operatoin": "add"})), "/nodes/0/params/operatoin",
+     "CalculatorNode has no parameter 'operatoin'.*Did you mean 'operation'"),
     (manifest(entry("a", "BatchNode", params={"size": 0})), "/nodes/0/params", "size=0"),
     (manifest(entry("a"), connections=[{"from": "a", "to": "b"}]), "/connections/0/to", "no node has the id 'b'"),
     (manifest(entry("one"), connections=[{"from": "on", "to": "one"}]), "/connections/0/from", "Did you mean 'one'"),

@@ -126,6 +126,22 @@ def test_a_subclass_that_extends_getstate_travels():
     assert copy.lock.acquire(blocking=False)
 
 
+def test_code_that_travels_by_value_keeps_the_name_of_its_file():
+    """Or a traceback in a worker would not show the lines of a script."""
+
+    class Local(Node):
+        def process(self, data):
+            later = lambda: data / 0
+            return later()
+
+    code = type(deserialize_node_from_ipc(serialize_node_for_ipc(Local()))).process.__code__
+    files = {code.co_filename}
+    while inner := [part for part in code.co_consts if hasattr(part, "co_code")]:
+        code = inner[0]
+        files.add(code.co_filename)
+    assert files == {__file__}
+
+
 def test_lambdas_closures_and_local_classes_travel():
     offset = 10
 
