@@ -38,17 +38,18 @@ class Request(BaseHTTPRequestHandler):
 
     def __init__(self, peer: socket.socket, address: Any, respond: Callable[[Request], None]) -> None:
         self._respond = respond
-        super().__init__(peer, address, None)  # type: ignore[arg-type] - nothing there asks the server
+        nobody: Any = None  # handles it for a socketserver
+        super().__init__(peer, address, nobody)
 
     @property
     def route(self) -> str:
         """The path that is asked for."""
         return self.path.partition("?")[0]
 
-    def do_GET(self) -> None:  # noqa: N802 - named by the base class, as the next
+    def do_GET(self) -> None:
         self._respond(self)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self._respond(self)
 
     def answer(self, status: int, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:

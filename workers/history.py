@@ -5,12 +5,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import TypeAlias
 
-from remotemedia.events import Died, Event, FrameFailed, FrameSkipped, Stalled
+from remotemedia.events import Died, Event, FrameFailed, FrameSkipped, Stalled, Started
 from remotemedia.ipc.observer_messages import EventView
 
 _MOST_EVENTS, _MOST_ERRORS = 20, 10
 _MOST_TEXT, _MOST_ERROR_TEXT = 200, 2000
 _ABOUT_FRAMES = (FrameFailed, FrameSkipped)
+_UNTOLD = (Started, *_ABOUT_FRAMES)
+"""No news by themselves: a worker that is started becomes ready, or dies; frames have the list of errors."""
 _ERRORS = (Died, Stalled, *_ABOUT_FRAMES)
 
 _Key: TypeAlias = tuple[type[Event], str, int | None, int, str]
@@ -30,14 +32,13 @@ class _Latest:
         if len(self._entries) > self._most:
             del self._entries[next(iter(self._entries))]
 
-    def views(self, most_text: int) -> list[EventView]:
-        """The newest first."""
-        now = monotonic()
-        return [_view(event, count, now, most_text) for event, count in reversed(self._entries.values())]
+    def newest_first(self) -> list[tuple[Event, int]]:
+        """Each with how often it has come."""
+        return list(reversed(self._entries.values()))
 
 
 class History:
-    """The last events, without those of single frames, and the last errors. A sink of the pool's events."""
+    """The last events of workers, and the last errors. A sink of the pool's events."""
 
     def __init__(self) -> None:
         self._events, self._errors = _Latest(_MOST_EVENTS), _Latest(_MOST_ERRORS)
@@ -45,27 +46,30 @@ class History:
     def add(self, event: Event) -> None:
         if isinstance(event, _ERRORS):
             self._errors.add(event)
-        if not isinstance(event, _ABOUT_FRAMES):
+        if not isinstance(event, _UNTOLD):
             self._events.add(event)
 
     def events(self) -> list[EventView]:
-        """At most 20, the newest first, each with the first line of its reason."""
-        return self._events.views(_MOST_TEXT)
+        """At most 20, the newest first, each with the first sentence of its reason."""
+        return [_view(event, count, _first_sentence(event.reason)) for event, count in self._events.newest_first()]
 
     def errors(self) -> list[EventView]:
         """At most 10: deaths, stalls and frames that failed, the newest first, with up to 2000 characters of each."""
-        return self._errors.views(_MOST_ERROR_TEXT)
+        return [_view(event, count, event.reason[:_MOST_ERROR_TEXT]) for event, count in self._errors.newest_first()]
 
 
-def _view(event: Event, count: int, now: float, most_text: int) -> EventView:
-    reason = event.reason if most_text == _MOST_ERROR_TEXT else event.reason.partition("\n")[0]
-    text = f"{event._details()}: {reason}" if event._details() and reason else event._details() or reason
+def _first_sentence(text: str) -> str:
+    sentence = text.partition("\n")[0].partition(". ")[0]
+    return sentence if len(sentence) <= _MOST_TEXT else f"{sentence[: _MOST_TEXT - 1]}…"
+
+
+def _view(event: Event, count: int, reason: str) -> EventView:
     return EventView(
         kind=type(event).__name__,
         node=event.node,
         pid=event.pid,
         generation=event.generation,
-        text=text.strip()[:most_text],
+        text=": ".join(filter(None, [event._details().strip(), reason])),
         count=count,
-        age_s=max(0.0, now - event.time_s),
+        age_s=max(0.0, monotonic() - event.time_s),
     )

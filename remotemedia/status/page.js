@@ -1,7 +1,7 @@
 "use strict";
 // Everything that comes from the pool is put in as text, never as HTML.
 const SVG = "http://www.w3.org/2000/svg";
-const RETRY_MS = 2000, SILENT_MS = 6000, MOST_RATES = 120;
+const RETRY_MS = 2000, SILENT_MS = 6000, MOST_RATES = 120, LEAST_RATES = 30;
 const byId = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 680px)");
 const STATES = {
@@ -116,10 +116,12 @@ function spark(cell) {
   if (!cell.line) {
     cell.box.replaceChild(make("div", { class: "pair" }), cell.dd);
     cell.box.lastChild.append(cell.dd);
-    const svg = draw(cell.box.lastChild, "svg", { class: "spark", viewBox: `0 0 ${MOST_RATES - 1} 30`, preserveAspectRatio: "none", "aria-hidden": "true" });
+    const svg = draw(cell.box.lastChild, "svg", { class: "spark", preserveAspectRatio: "none", "aria-hidden": "true" });
+    cell.svg = svg;
     cell.line = draw(svg, "path", {});
   }
-  const top = Math.max(...rates, 1e-9), start = MOST_RATES - rates.length;
+  const top = Math.max(...rates, 1e-9), room = Math.max(rates.length, LEAST_RATES), start = room - rates.length;
+  cell.svg.setAttribute("viewBox", `0 0 ${room - 1} 30`);
   cell.line.setAttribute("d", rates.map((r, i) => `${i ? "L" : "M"}${start + i} ${(28 - 26 * (r / top)).toFixed(1)}`).join(""));
 }
 
@@ -160,9 +162,12 @@ function drawGraph(pool, down) {
     return next.length ? `${name} feeds ${next.join(" and ")}` : `${name} is the end`;
   });
   byId("graph").replaceChildren();
-  const svg = draw(byId("graph"), "svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": told.join("; ") });
+  const svg = draw(byId("graph"), "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": told.join("; ") });
+  svg.style.width = `${width}px`;
+  svg.style.maxWidth = `max(100%, ${0.75 * width}px)`; // a little smaller if that makes it fit, and still legible
   for (const path of pool.layout.paths) drawEdge(svg, path.map(at), down);
   nodes = pool.workers.map((worker, i) => drawNode(svg, worker, pool.kinds[i], at(pool.layout.places[i])));
+  if (down) byId("graph").scrollLeft = (byId("graph").scrollWidth - byId("graph").clientWidth) / 2;
 }
 
 function drawEdge(svg, points, down) {
@@ -240,7 +245,7 @@ function showList(list, happenings, nothing) {
   const items = happenings.map((event) => {
     const words = event.kind.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
     const who = event.node ? ` ${event.node}` : "", times = event.count > 1 ? ` (${whole.format(event.count)} times)` : "";
-    const process = event.pid === null ? "" : `pid ${event.pid}, generation ${event.generation}`;
+    const process = event.pid === null || event.text.includes(`pid ${event.pid}`) ? "" : `pid ${event.pid}, generation ${event.generation}`;
     const body = make("div", {}, make("p", {}, make("b", {}, words), `${who}${times}`));
     const text = [process, event.text].filter(Boolean).join("\n");
     if (text) body.append(make("p", { class: "text" }, text));

@@ -136,7 +136,8 @@ class StatusServer:
             if request.command == "HEAD":
                 return
             request.wfile.write(b"retry: 2000\n\n")
-            with self._feed.listening() as version:
+            with self._feed.listening() as before:
+                version = before
                 while (picture := self._feed.after(version)) is not None:
                     version = picture.version
                     request.wfile.write(b"data: %b\n\n" % picture.json)
