@@ -165,8 +165,9 @@ def _listen(host: str, port: int, what: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError, TypeError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
         is_about_host = isinstance(error, (socket.gaierror, UnicodeError))
+        code = None if is_about_host else getattr(error, "errno", None)
+        why = os.strerror(code) if code else str(error).rstrip(".")
         hint = "is the host right?" if is_about_host else "choose another port, 0 for any that is free"
         raise ConfigurationError(f"cannot serve {what} on {host}:{port}: {why}; {hint}") from None
     listener.setblocking(False)

@@ -123,8 +123,8 @@ async def take_status(pool: WorkerPool) -> None:
 
 async def take_variants(tab: Tab, page: StatusPage) -> None:
     """To look at, not for the documentation."""
-    for width, dark, name in ((1200, True, "dark"), (768, False, "tablet"), (390, False, "phone"), (1200, False, "lost")):
-        await tab.look_like(width, 800, dark=dark)
+    for width, name in ((1200, "dark"), (768, "tablet"), (390, "phone"), (1200, "lost")):
+        await tab.look_like(width, 800, dark=name == "dark")
         if name == "lost":
             await page.aclose()
             await tab.until("document.body.classList.contains('lost')")

@@ -286,6 +286,7 @@ let source = null, silence = 0;
 function linked(isThere) {
   show(byId("link"), isThere ? ["good", "live"] : ["bad", "connection lost, trying again"]);
   document.body.classList.toggle("lost", !isThere);
+  if (!isThere && last) show(byId("state"), ["", `last seen ${stateOf(last.state)[1]}`]);
 }
 
 function connect() {
