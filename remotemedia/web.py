@@ -27,6 +27,7 @@ _AGAIN_S = 1.0
 """Without a free descriptor for a new connection, it is tried again after this time."""
 _SEND_BYTES = 256 * 1024
 """What the kernel keeps for a browser that reads slowly."""
+_LAST_PORT = 65_535
 _FULL = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -161,14 +162,15 @@ class WebServer:
 
 
 def _listen(host: str, port: int, what: str) -> socket.socket:
+    if not isinstance(port, int) or not 0 <= port <= _LAST_PORT:
+        raise ConfigurationError(f"cannot serve {what} on port {port!r}: expected 0 (any that is free) to {_LAST_PORT}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError, TypeError, UnicodeError) as error:
-        is_about_host = isinstance(error, (socket.gaierror, UnicodeError))
-        code = None if is_about_host else getattr(error, "errno", None)
-        why = os.strerror(code) if code else str(error).rstrip(".")
-        hint = "is the host right?" if is_about_host else "choose another port, 0 for any that is free"
+    except (OSError, UnicodeError) as error:
+        code = getattr(error, "errno", None) or 0  # a resolver's are below 0
+        why = os.strerror(code) if code > 0 else "there is no such host"
+        hint = "choose another port, 0 for any that is free" if code > 0 else "127.0.0.1 is this machine"
         raise ConfigurationError(f"cannot serve {what} on {host}:{port}: {why}; {hint}") from None
     listener.setblocking(False)
     return listener

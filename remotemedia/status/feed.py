@@ -98,7 +98,7 @@ class Feed:
                 self._next_at, self._tick_s = 0.0, _FIRST_TICK_S
                 self._wake()
             else:
-                version -= 1
+                version = max(0, version - 1)
         try:
             yield version
         finally:

@@ -94,7 +94,7 @@ async def test_what_is_served_and_to_whom():
         status, headers, body = await ask("/")
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert "script-src 'sha256-" in headers["Content-Security-Policy"]
-        assert b"alert" not in body
+        assert SCRIPT.encode() not in body
 
         status, headers, body = await ask("/snapshot")
         assert (status, headers["Content-Type"]) == (200, "application/json; charset=utf-8")
@@ -121,9 +121,10 @@ async def test_what_is_served_and_to_whom():
         assert (await ask("/snapshot", **{"Sec-Fetch-Site": "cross-site"}))[0] == 403
         assert (await ask("/", **{"Sec-Fetch-Site": "cross-site"}))[0] == 200  # a link
 
-        for port, told in [(page.port, "Address already in use"), (-1, "port must be 0-65535")]:
-            with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.1:{port}: .*{told}.*; choose another port"):
-                await pool.serve_status(port)
+        with pytest.raises(ConfigurationError, match=rf"0\.1:{page.port}: Address already in use; choose another port"):
+            await pool.serve_status(page.port)
+        with pytest.raises(ConfigurationError, match="port -1: expected 0"):
+            await pool.serve_status(-1)
 
         with pytest.raises(Exception, match="no"):
             await pool.process(-10)

@@ -143,8 +143,9 @@ def test_a_port_that_cannot_be_had_is_named_with_what_to_do(serve):
     server = serve(hello)
     for host, port, told in [
         ("127.0.0.1", server.port, f"a test on 127.0.0.1:{server.port}: Address already in use; choose another port"),
-        ("127.0.0.1", 70_000, "127.0.0.1:70000: bind(): port must be 0-65535; choose another port, 0 for any"),
-        ("no host.invalid", 0, "is the host right?"),
+        ("127.0.0.1", 70_000, "a test on port 70000: expected 0 (any that is free) to 65535"),
+        ("127.0.0.1", "80", "a test on port '80': expected 0"),
+        ("no host.invalid", 0, "a test on no host.invalid:0: there is no such host; 127.0.0.1 is this machine"),
     ]:
         with pytest.raises(ConfigurationError) as caught:
             WebServer(host, port, hello, what="a test")
