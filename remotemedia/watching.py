@@ -160,7 +160,10 @@ class Watcher:
     def wait(self, timeout_s: float, also: Sequence[int] = ()) -> tuple[list[Reply], list[int]]:
         """Until something has come, or the time is over: what is no snapshot, and which of `also` are readable."""
         clients = {pool.client.fileno(): pool for pool in self.pools.values() if pool.client is not None}
-        ready, _, _ = select.select([*clients, *also], [], [], max(0.0, timeout_s))
+        poll = select.poll()  # select() knows no descriptors above 1023, and a service may have many
+        for fd in (*clients, *also):
+            poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1e3)]
         received = [self._receive(clients[fd]) for fd in ready if fd in clients]
         return [reply for reply in received if reply is not None], [fd for fd in ready if fd not in clients]
 

@@ -21,6 +21,7 @@ from remotemedia.core.exceptions import ConfigurationError
 _logger = logging.getLogger("remotemedia.web")
 
 MOST_CONNECTIONS = 32
+THREAD_NAME = "remotemedia-web"
 _TIMEOUT_S = 5.0
 """How long a request, or room for a part of the answer, may be waited for."""
 _AGAIN_S = 1.0
@@ -82,7 +83,11 @@ class WebServer:
         self._respond, self._what = respond, what
         self._listener = _listen(host, port, what)
         self.port = int(self._listener.getsockname()[1])
-        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        except OSError:
+            self._listener.close()
+            raise
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
@@ -90,7 +95,7 @@ class WebServer:
 
     def start(self) -> None:
         """Answer requests from now on. Raises RuntimeError if there can be no further thread."""
-        thread = threading.Thread(target=self.serve, name="remotemedia-web", daemon=True)
+        thread = threading.Thread(target=self.serve, name=THREAD_NAME, daemon=True)
         thread.start()
         self._thread = thread
 
@@ -115,9 +120,7 @@ class WebServer:
             return
         with self._guard:
             if len(self._open) < MOST_CONNECTIONS:
-                thread = threading.Thread(
-                    target=self._handle, args=(peer, address), name="remotemedia-web", daemon=True
-                )
+                thread = threading.Thread(target=self._handle, args=(peer, address), name=THREAD_NAME, daemon=True)
                 self._open[peer] = thread
                 with contextlib.suppress(RuntimeError):  # no further thread
                     thread.start()
@@ -150,7 +153,6 @@ class WebServer:
         os.eventfd_write(self._stop_fd, 1)
         if self._thread is not None:
             self._thread.join()
-        self._listener.close()
         with self._guard:
             handlers = list(self._open.values())
             for peer in self._open:
@@ -158,6 +160,7 @@ class WebServer:
                     peer.shutdown(socket.SHUT_RDWR)
         for thread in handlers:
             thread.join()
+        self._listener.close()
         os.close(self._stop_fd)
 
 

@@ -23,6 +23,7 @@ from remotemedia.workers.running import PoolPlace
 
 _logger = logging.getLogger("remotemedia.status")
 
+THREAD_NAME = "remotemedia-status"
 _TICK_S = 1.0
 _FIRST_TICK_S = 0.25
 """After somebody has begun to look, so that the first rates are there soon."""
@@ -56,7 +57,7 @@ class Feed:
         self._tick_s = _TICK_S
         self._over = self._closed = False
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="remotemedia-status", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def start(self) -> None:
         """Begin. Raises RuntimeError if there can be no further thread."""
@@ -120,16 +121,19 @@ class Feed:
     def _run(self) -> None:
         try:
             while not self._closed:
-                ready = self._wait()
-                client = self._pool.client
-                if client is not None and client.fileno() in ready:
-                    self._receive(client)
-                self._act(monotonic())
+                self._turn()
         except Exception:
             _logger.exception("the status page shows nothing new any more")
             with self._news:
                 self._over = True
                 self._news.notify_all()
+
+    def _turn(self) -> None:
+        ready = self._wait()
+        client = self._pool.client
+        if client is not None and client.fileno() in ready:
+            self._receive(client)
+        self._act(monotonic())
 
     def _wait(self) -> set[int]:
         """Until somebody comes, the pool answers or something is due: what is readable."""

@@ -12,7 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from remotemedia import web
 from remotemedia.core.exceptions import ConfigurationError
+from remotemedia.status import feed
 from remotemedia.status.feed import Feed
 from remotemedia.status.page import Page
 from remotemedia.watching import health_of
@@ -55,13 +57,18 @@ class StatusServer:
             raise ConfigurationError(f"allowed_hosts={allowed_hosts!r}: expected a list of names")
         self._hosts = {"localhost", host.lower(), *(name.lower() for name in allowed_hosts)}
         self._host, self._place = host, place
-        self._web = WebServer(host, port, self._respond, what="the status page")
-        self.port = self._web.port
-        self._feed = Feed(place)
+        self._page = _page()
         self._browsers = threading.BoundedSemaphore(MOST_BROWSERS)
         self._scraping = threading.Lock()
         self._collector: PoolsCollector | None = None
         self._owner_pid = os.getpid()
+        self._feed = Feed(place)
+        try:
+            self._web = WebServer(host, port, self._respond, what="the status page")
+        except BaseException:
+            self._feed.close()
+            raise
+        self.port = self._web.port
         try:
             self._feed.start()
             self._web.start()
@@ -78,6 +85,10 @@ class StatusServer:
     def close(self) -> None:
         """No more answers; open pages say that the connection is lost. Idempotent; nothing in a forked copy."""
         if os.getpid() != self._owner_pid:
+            return
+        if threading.current_thread().name in {web.THREAD_NAME, feed.THREAD_NAME}:
+            # The garbage collector has found the pool in a thread of ours, which may hold what the others wait for.
+            threading.Thread(target=self.close, name="remotemedia-closing", daemon=True).start()
             return
         self._feed.close()
         self._web.close()
@@ -111,8 +122,7 @@ class StatusServer:
         if not self.may_ask(request.headers.get("Host")):
             request.answer(421, "text/plain", _NO_HOST)
         elif request.route == "/":
-            page = _page()
-            request.answer(200, "text/html", page.html, page.headers)
+            request.answer(200, "text/html", self._page.html, self._page.headers)
         elif request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             request.answer(403, "text/plain", b"only for the page itself\n")
         elif request.route == "/events":

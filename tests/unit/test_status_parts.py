@@ -7,6 +7,9 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import threading
+from contextlib import suppress
 from importlib.resources import files
 
 import pytest
@@ -24,6 +27,8 @@ from remotemedia.status.page import Page
 from remotemedia.status.server import StatusServer
 from remotemedia.workers.history import History
 from remotemedia.workers.running import OBSERVER_SOCKET, PoolPlace
+
+DEADLINE_S = 30.0
 
 # -- the layout of graphs ----------------------------------------------------------------------------------------------
 
@@ -222,3 +227,29 @@ def test_an_address_to_type_whatever_it_listens_on(tmp_path):
         server.close()
     with pytest.raises(ConfigurationError, match="expected a list of names"):
         StatusServer(place, allowed_hosts="example.org")
+
+
+@pytest.mark.parametrize("whose", ["the feed's", "the listener's", "a request's"])
+def test_it_can_be_closed_in_a_thread_of_its_own(whose, tmp_path, monkeypatch):
+    """Where the garbage collector may have found the pool, with anything locked."""
+    server = StatusServer(PoolPlace("0", tmp_path, alive=True))
+
+    asked = []
+
+    def close(*_):
+        if not asked:
+            with server._feed._news, server._web._guard:
+                asked.append(server.close())
+
+    place = {"the feed's": (server._feed, "_act"), "the listener's": (server._web, "_accept"),
+             "a request's": (server, "may_ask")}[whose]  # fmt: skip
+    monkeypatch.setattr(*place, close)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S) as peer:
+        peer.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        with suppress(ConnectionError):
+            while peer.recv(1000):
+                pass
+    for thread in threading.enumerate():
+        if thread.name.startswith("remotemedia-"):
+            thread.join(DEADLINE_S)
+    assert server._web._closed
