@@ -1,7 +1,7 @@
 """The pictures in docs/images, made from a pool that is really running: `make screenshots`.
 
 status.png is the status page in a headless Chromium, top.svg the screen of `remotemedia top`. Both show the same pool a
-few seconds after one of its workers was killed.
+few seconds after one of its workers was killed. With --all, also how the page looks elsewhere, into build/.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from remotemedia.workers.pool import WorkerPool
 from remotemedia.workers.serving import StatusPage
 from tests.chromium import Tab, chromium
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES, VARIANTS = ROOT / "docs" / "images", ROOT / "build"
 SHAPE = (360, 640, 3)
 RATE = 25.0
 COLUMNS = 150
@@ -122,7 +123,8 @@ async def take_status(pool: WorkerPool) -> None:
 
 
 async def take_variants(tab: Tab, page: StatusPage) -> None:
-    """To look at, not for the documentation."""
+    """To look at, not for the documentation: in build/."""
+    VARIANTS.mkdir(exist_ok=True)
     for width, name in ((1200, "dark"), (768, "tablet"), (390, "phone"), (1200, "lost")):
         await tab.look_like(width, 800, dark=name == "dark")
         if name == "lost":
@@ -130,7 +132,7 @@ async def take_variants(tab: Tab, page: StatusPage) -> None:
             await tab.until("document.body.classList.contains('lost')")
             tab.complaints.clear()
         await tab.evaluate("new Promise(requestAnimationFrame)")
-        await tab.screenshot(IMAGES / f"variant-{name}.png")
+        await tab.screenshot(VARIANTS / f"status-{name}.png")
 
 
 def take_top(pool_id: str) -> None:
