@@ -245,7 +245,7 @@ def test_it_can_be_closed_in_a_thread_of_its_own(whose, tmp_path, monkeypatch):
              "a request's": (server, "may_ask")}[whose]  # fmt: skip
     monkeypatch.setattr(*place, close)
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S) as peer:
-        peer.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        peer.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
         with suppress(ConnectionError):
             while peer.recv(1000):
                 pass
