@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
-.PHONY: help venv demo test test-all lint type docs bench bench-quick chaos soak build clean
+.PHONY: help venv demo test test-all lint type docs bench bench-quick chaos soak screenshots build clean
 
 help: ## show this list
 	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
@@ -50,6 +50,9 @@ chaos: $(VENV)/.dev ## kill workers all the time and compare the outputs with an
 
 soak: $(VENV)/.dev ## run sessions through a pool for long, or many pools: does anything grow? (ARGS='--minutes 60')
 	@$(PY) -m remotemedia.testing.soak $(ARGS)
+
+screenshots: $(VENV)/.dev ## make the pictures in docs/images from a running pool (needs Chromium)
+	@$(PY) -m tests.screenshots $(ARGS)
 
 build: $(VENV)/.dev ## build sdist and wheel into dist/
 	@$(PY) -m build --no-isolation

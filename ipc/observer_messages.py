@@ -31,7 +31,11 @@ class _Request(_Message, frozen=True, kw_only=True):
 
 
 class GetSnapshot(_Request, frozen=True, kw_only=True):
-    """Answer with PoolView. Rates in it are means since the snapshot before on the same connection."""
+    """Answer with PoolView. Rates in it are means since the snapshot before on the same connection. `details`: with
+    what does not fit into a line per worker.
+    """
+
+    details: bool = False
 
 
 class GetStacks(_Request, frozen=True, kw_only=True):
@@ -77,6 +81,37 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     event_age_s: float = 0.0
 
 
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened `age_s` ago, for the `count`th time: the name of its class in remotemedia.events, which
+    worker it was about (`node` is "" where it was the whole pool), and what there is to say.
+    """
+
+    kind: str
+    node: str
+    pid: int | None
+    generation: int
+    text: str
+    count: int
+    age_s: float
+
+
+class PoolDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """The rest of a PoolView. `kinds`: the class of each node; `edges`: from which to which, both by index.
+
+    `frames_in`: inputs that the first nodes were given; `frames_out`: those that have left the last ones; `drops`:
+    items of live sources that were dropped; `error`: why the pool is broken. `events` and `errors`: the newest first.
+    """
+
+    kinds: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    frames_in: int
+    frames_out: int
+    drops: int
+    error: str
+    events: list[EventView]
+    errors: list[EventView]
+
+
 class PoolView(_Message, frozen=True, kw_only=True):
     """A pool as it is now. `pid`: of its coordinator; `state`: "starting", "running", "broken" or "closing"."""
 
@@ -87,6 +122,7 @@ class PoolView(_Message, frozen=True, kw_only=True):
     uptime_s: float
     sessions: int
     workers: list[WorkerView]
+    details: PoolDetails | None = None
 
 
 class StacksText(_Message, frozen=True, kw_only=True):

@@ -9,23 +9,19 @@ Serves the pools of this process, or all that this user runs on this machine. Ne
 from __future__ import annotations
 
 import os
-import selectors
 import threading
 from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from remotemedia.core.exceptions import ConfigurationError
-from remotemedia.watching import WatchedPool, Watcher
+from remotemedia.watching import WatchedPool, Watcher, health_of, is_healthy
+from remotemedia.web import Request, WebServer
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
+METRICS_TYPE = "text/plain; version=0.0.4"
 _ANSWER_S = 2.0
-_REQUEST_S = 5.0
-_HEALTHY = {"ready", "inline"}
 
 
 class _Figure(NamedTuple):
@@ -72,7 +68,7 @@ def metrics_of(pools: Iterable[WatchedPool]) -> list[Metric]:
             uptime.add_metric([pool.pool_id], pool.view.uptime_s)
             sessions.add_metric([pool.pool_id], pool.view.sessions)
             for worker in pool.view.workers:
-                ready.add_metric([pool.pool_id, worker.node], float(worker.state in _HEALTHY))
+                ready.add_metric([pool.pool_id, worker.node], float(is_healthy(worker)))
     for figure in _FIGURES:
         family = kinds[figure.kind](f"remotemedia_worker_{figure.name}", figure.help, labels=["pool", "node"])
         for pool in pools:
@@ -120,28 +116,10 @@ class PoolsCollector:
 
     def health(self) -> tuple[bool, str]:
         """Whether every pool runs and every worker takes frames, and a line about each that does not."""
-        complaints = []
-        for pool in self.pools():
-            if pool.view is None or pool.problem:
-                complaints.append(f"pool {pool.pool_id}: {pool.problem or 'no answer'}")
-                continue
-            if pool.view.state != "running":
-                complaints.append(f"pool {pool.pool_id}: {pool.view.state}")
-            complaints += [
-                f"pool {pool.pool_id}: {worker.node} is {worker.state}"
-                for worker in pool.view.workers
-                if worker.state not in _HEALTHY
-            ]
-        return not complaints, "".join(f"{line}\n" for line in complaints) or "ok\n"
+        return health_of(line for pool in self.pools() for line in pool.complaints())
 
     def close(self) -> None:
         self._watcher.close()
-
-
-class _Server(TCPServer):
-    """HTTPServer without its look-up of this machine's name, which may take long."""
-
-    allow_reuse_address = True
 
 
 class MetricsServer:
@@ -153,26 +131,17 @@ class MetricsServer:
 
     def __init__(self, port: int, *, host: str = "127.0.0.1", wanted: str | None = "") -> None:
         self.collector = PoolsCollector(str(os.getpid()) if wanted == "" else wanted)
-        try:
-            self._server = _Server((host, port), _handler(self.collector))
-        except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError(f"cannot serve metrics on {host}:{port}: {why}; choose another port") from None
-        self.port = int(self._server.server_address[1])
-        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread: threading.Thread | None = None
+        self._one_at_a_time = threading.Lock()
+        self._web = WebServer(host, port, self._respond, what="metrics")
+        self.port = self._web.port
+        self._closed = False
 
     def serve(self) -> None:
         """Answer requests, in this thread, until `close` is called in another."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._server, selectors.EVENT_READ)
-            selector.register(self._stop_fd, selectors.EVENT_READ)
-            while all(key.fd != self._stop_fd for key, _ in selector.select()):
-                self._server._handle_request_noblock()  # type: ignore[attr-defined]
+        self._web.serve()
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self.serve, name="remotemedia-metrics", daemon=True)
-        self._thread.start()
+        self._web.start()
         return self
 
     def __exit__(
@@ -180,41 +149,21 @@ class MetricsServer:
     ) -> None:
         self.close()
 
+    def _respond(self, request: Request) -> None:
+        if request.route == "/metrics":
+            with self._one_at_a_time:
+                text = self.collector.text()
+            request.answer(200, METRICS_TYPE, text)
+        elif request.route == "/healthz":
+            with self._one_at_a_time:
+                healthy, complaints = self.collector.health()
+            request.answer(200 if healthy else 503, "text/plain", complaints.encode())
+        else:
+            request.answer(404, "text/plain", b"there are /metrics and /healthz\n")
+
     def close(self) -> None:
         """No more answers. Idempotent."""
-        if self._stop_fd < 0:
-            return
-        if self._thread is not None:
-            os.eventfd_write(self._stop_fd, 1)
-            self._thread.join()
-        self._server.server_close()
-        self.collector.close()
-        os.close(self._stop_fd)
-        self._stop_fd = -1
-
-
-def _handler(collector: PoolsCollector) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _REQUEST_S  # one after the other: who is slow must not keep the others
-
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", collector.text())
-            elif path == "/healthz":
-                healthy, text = collector.health()
-                self._answer(200 if healthy else 503, "text/plain; charset=utf-8", text.encode())
-            else:
-                self._answer(404, "text/plain; charset=utf-8", b"there are /metrics and /healthz\n")
-
-        def _answer(self, status: int, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parameter's name there
-            """Scrapes are no news."""
-
-    return Handler
+        if not self._closed:
+            self._closed = True
+            self._web.close()
+            self.collector.close()

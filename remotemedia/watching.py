@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -13,11 +13,12 @@ import msgspec
 
 from remotemedia.core.exceptions import ConfigurationError, MalformedMessage, PoolClosed
 from remotemedia.ipc.observer_client import ObserverClient
-from remotemedia.ipc.observer_messages import GetSnapshot, PoolView, Refused, Reply, Request
+from remotemedia.ipc.observer_messages import GetSnapshot, PoolView, Refused, Reply, Request, WorkerView
 from remotemedia.workers.diagnose import memory_bytes
 from remotemedia.workers.running import PoolPlace, find_pools
 
-_SILENT_S = 2.0
+SILENT_S = 2.0
+_HEALTHY = {"ready", "inline"}
 _MEMORY_S = 2.0
 """Between two looks at the memory of the workers, for which the kernel walks through it."""
 
@@ -40,15 +41,15 @@ class WatchedPool:
     def pool_id(self) -> str:
         return self.place.pool_id
 
-    def ask(self) -> None:
-        """Ask for a snapshot, unless the last one is still due."""
+    def ask(self, *, details: bool = False) -> None:
+        """Ask for a snapshot, unless the last one is still due. Raises PoolClosed, TimeoutError."""
         now = monotonic()
         if self.client is None:
             return
         if self.asked_at is None:
-            self.client.ask(GetSnapshot())
+            self.client.ask(GetSnapshot(details=details))
             self.asked_at = now
-        elif now - self.asked_at > _SILENT_S:
+        elif now - self.asked_at > SILENT_S:
             self.problem = f"no answer for {now - self.asked_at:.0f} s: the event loop of its process is blocked"
 
     def take(self, reply: Reply) -> Reply | None:
@@ -69,7 +70,7 @@ class WatchedPool:
             self.pss = {w.pid: None if w.pid is None else memory_bytes(w.pid) for w in view.workers}
 
     def facts(self) -> dict[str, Any]:
-        """For --json."""
+        """As plain data: for --json, and the status page."""
         if self.view is None:
             return {"pool_id": self.pool_id, "problem": self.problem}
         plain: dict[str, Any] = msgspec.to_builtins(self.view)
@@ -77,7 +78,27 @@ class WatchedPool:
             worker["pss_bytes"] = self.pss.get(worker["pid"])
         for unneeded in ("type", "number"):
             plain.pop(unneeded, None)
-        return {**plain, "shm_bytes": self.shm_bytes, "problem": self.problem}
+        details = plain.pop("details") or {}
+        return {**plain, **details, "shm_bytes": self.shm_bytes, "problem": self.problem}
+
+    def complaints(self) -> list[str]:
+        """What is wrong, a line each; none if the pool runs and every worker takes frames."""
+        view, name = self.view, f"pool {self.pool_id}"
+        if view is None or self.problem:
+            return [f"{name}: {self.problem or 'no answer'}"]
+        state = [f"{name}: {view.state}"] if view.state != "running" else []
+        return state + [f"{name}: {worker.node} is {worker.state}" for worker in view.workers if not is_healthy(worker)]
+
+
+def is_healthy(worker: WorkerView) -> bool:
+    """Whether it takes frames."""
+    return worker.state in _HEALTHY
+
+
+def health_of(complaints: Iterable[str]) -> tuple[bool, str]:
+    """Whether there are no complaints, and the text that /healthz answers."""
+    text = "".join(f"{line}\n" for line in complaints)
+    return not text, text or "ok\n"
 
 
 class Watcher:
@@ -139,7 +160,10 @@ class Watcher:
     def wait(self, timeout_s: float, also: Sequence[int] = ()) -> tuple[list[Reply], list[int]]:
         """Until something has come, or the time is over: what is no snapshot, and which of `also` are readable."""
         clients = {pool.client.fileno(): pool for pool in self.pools.values() if pool.client is not None}
-        ready, _, _ = select.select([*clients, *also], [], [], max(0.0, timeout_s))
+        poll = select.poll()  # select() knows no descriptors above 1023, and a service may have many
+        for fd in (*clients, *also):
+            poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1e3)]
         received = [self._receive(clients[fd]) for fd in ready if fd in clients]
         return [reply for reply in received if reply is not None], [fd for fd in ready if fd not in clients]
 

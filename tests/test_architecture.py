@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "remotemedia.config": ["remotemedia.core.exceptions"],
     "remotemedia.nodes": ["remotemedia.nodes", "remotemedia.core", "remotemedia.config"],
     "remotemedia.workers.failpoints": ["remotemedia.testing"],
+    "remotemedia.workers.serving": ["remotemedia.status", "remotemedia.workers"],
     "remotemedia.workers": ["remotemedia.workers", "remotemedia.ipc", "remotemedia.core", "remotemedia.config",
                             "remotemedia.events", "remotemedia._version"],
     "remotemedia.executors": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core", "remotemedia.config",

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DATA = {"py.typed", "page.html", "page.css", "page.js"}
 LINKS = {"workers": "remotemedia.workers", "ipc": "remotemedia.ipc"}
 
 
@@ -22,7 +23,7 @@ def source_files() -> dict[str, Path]:
         for path in (ROOT / folder).rglob("*"):
             inner = path.relative_to(ROOT / folder)
             linked = folder == "remotemedia" and inner.parts[0] in LINKS
-            if not linked and (path.suffix == ".py" or path.name == "py.typed"):
+            if not linked and (path.suffix == ".py" or path.name in DATA):
                 found[f"{prefix}/{inner.as_posix()}"] = path
     return found
 
@@ -74,7 +75,7 @@ def test_every_package_outside_remotemedia_is_mapped():
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     code = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert code == set(source_files())
-    assert "remotemedia/py.typed" in code
+    assert {"remotemedia/py.typed", "remotemedia/status/page.js"} <= code
     for name, path in source_files().items():
         assert wheel.read(name) == path.read_bytes(), name
 

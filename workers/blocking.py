@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -11,6 +11,7 @@ from remotemedia.config import PoolConfig
 from remotemedia.core.exceptions import PipelineError
 from remotemedia.workers.crossing import Crossing
 from remotemedia.workers.portal import LoopThread, Portal, refuse_running_loop
+from remotemedia.workers.serving import StatusPage
 from remotemedia.workers.vigil import result_of
 
 _MOST_AHEAD = 16
@@ -40,6 +41,11 @@ class Blocking(ABC):
     def stream(
         self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
     ) -> AsyncGenerator[Any, None]: ...
+
+    @abstractmethod
+    async def serve_status(
+        self, port: int = 0, host: str = "127.0.0.1", *, allowed_hosts: Sequence[str] = ()
+    ) -> StatusPage: ...
 
     @abstractmethod
     async def aclose(self) -> None: ...
@@ -86,6 +92,15 @@ class Blocking(ABC):
         portal = self._entrance("pool.map(source)", "async for output in pool.stream(source):")
         most = min(self._config.channel.queue_frames, _MOST_AHEAD)
         return Crossing(portal, lambda items: self.stream(items, copy=copy), most).outputs(source)
+
+    def show_status(
+        self, port: int = 0, host: str = "127.0.0.1", *, allowed_hosts: Sequence[str] = ()
+    ) -> StatusPage:
+        """The same as `await pool.serve_status(...)`: a live page at the `url` of what is returned, until its `close()`
+        or the pool's end.
+        """
+        portal = self._entrance("pool.show_status(port)", "await pool.serve_status(port)")
+        return portal.call(self.serve_status, port, host, allowed_hosts=allowed_hosts)
 
     def call(self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """`await function(...)` in the pool's loop, for every method that is a coroutine: `pool.call(pool.process, 1)`.

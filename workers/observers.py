@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from remotemedia._version import __version__
 from remotemedia.core.exceptions import PoolClosed, RemoteMediaError
+from remotemedia.core.graph import Graph
 from remotemedia.events import Event
 from remotemedia.ipc.messages import MAX_STACKS_BYTES, DumpStacks
 from remotemedia.ipc.observer_messages import (
     Done,
     GetSnapshot,
     GetStacks,
+    PoolDetails,
     PoolView,
     Refused,
     Request,
@@ -28,6 +30,7 @@ from remotemedia.ipc.observer_messages import (
 from remotemedia.ipc.observer_server import Observer, ObserverServer
 from remotemedia.workers.board import Board
 from remotemedia.workers.diagnose import explain, process_facts
+from remotemedia.workers.history import History
 from remotemedia.workers.obituary import split_stacks
 from remotemedia.workers.pool_snapshot import Meter, PoolSnapshot
 from remotemedia.workers.slot import Slot
@@ -39,6 +42,14 @@ _SIGNAL_S = 0.5
 """How long it may take to write them at the signal, which it can even with the GIL held."""
 
 
+class Flow(NamedTuple):
+    """How far a pool is: inputs that its first nodes were given, and that have left its last ones; why it is broken."""
+
+    frames_in: int
+    frames_out: int
+    error: str
+
+
 class PoolFace(NamedTuple):
     """What observers need of the pool: functions that do not keep it alive (see parts.weakly)."""
 
@@ -48,6 +59,7 @@ class PoolFace(NamedTuple):
     """Raises ConfigurationError for an unknown node."""
     restart: Callable[[str], Any]
     """Begin to replace the worker of a node. Raises RemoteMediaError."""
+    flow: Callable[[], Flow | None]
 
 
 class Observers:
@@ -57,7 +69,7 @@ class Observers:
         self,
         path: Path,
         pool_id: str,
-        ids: Sequence[str],
+        graph: Graph,
         boards: Sequence[Board],
         slots: dict[int, Slot],
         control: Any,
@@ -66,11 +78,13 @@ class Observers:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Raises OSError if the socket cannot be made at `path`."""
-        self._pool_id, self._ids, self._boards, self._slots = pool_id, ids, boards, slots
+        self._pool_id, self._ids, self._boards, self._slots = pool_id, graph.ids, boards, slots
+        self._kinds, self._edges = tuple(type(node).__name__ for node in graph.nodes), graph.edges
         self._control, self._face, self._queue_frames, self._loop = control, face, queue_frames, loop
         self._began = loop.time()
         self._meters: dict[Observer, list[Meter]] = {}
         self._last_event: dict[int, tuple[str, float]] = {}
+        self._history = History()
         self._wait_for_stacks: dict[int, list[tuple[Observer, int]]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._server = ObserverServer(path, self._on_request, loop, on_gone=self._on_gone)
@@ -85,6 +99,7 @@ class Observers:
 
     def note(self, event: Event) -> None:
         """Something has happened: a sink of the pool's events."""
+        self._history.add(event)
         if event.worker_id is not None:
             what = type(event).__name__.lower()
             text = f"{what}: {event.reason}" if event.reason else what
@@ -97,7 +112,7 @@ class Observers:
         try:
             match request:
                 case GetSnapshot():
-                    observer.send(self._view(observer, request.number))
+                    observer.send(self._view(observer, request.number, details=request.details))
                 case GetStacks(node=node):
                     self._tell_stacks(observer, request.number, self._face.index_of(node))
                 case RestartWorker(node=node):
@@ -108,7 +123,7 @@ class Observers:
 
     # -- snapshots -----------------------------------------------------------------------------------------------------
 
-    def _view(self, observer: Observer, number: int) -> PoolView:
+    def _view(self, observer: Observer, number: int, *, details: bool) -> PoolView:
         meters = self._meters.get(observer)
         if meters is None:
             meters = self._meters[observer] = [
@@ -140,6 +155,20 @@ class Observers:
             uptime_s=now - self._began,
             sessions=snapshot.sessions,
             workers=rows,
+            details=self._details(snapshot.drops) if details else None,
+        )
+
+    def _details(self, drops: int) -> PoolDetails:
+        flow = self._face.flow() or Flow(0, 0, "")
+        return PoolDetails(
+            kinds=self._kinds,
+            edges=self._edges,
+            frames_in=flow.frames_in,
+            frames_out=flow.frames_out,
+            drops=drops,
+            error=flow.error,
+            events=self._history.events(),
+            errors=self._history.errors(),
         )
 
     # -- stacks --------------------------------------------------------------------------------------------------------

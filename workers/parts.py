@@ -9,10 +9,11 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from remotemedia.config import PoolConfig
+from remotemedia.core.graph import Graph
 from remotemedia.workers import rundir
 from remotemedia.workers.diagnose import Hang, MemoryGroup, process_facts
 from remotemedia.workers.event_bus import EventBus
@@ -26,6 +27,7 @@ from remotemedia.workers.placement import SameCore
 from remotemedia.workers.plan import Plan
 from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice, Rounds
+from remotemedia.workers.serving import StatusPage, serve_status
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.spares import Spare, Spares
 from remotemedia.workers.spinning import why_not
@@ -50,6 +52,8 @@ class Parts:
         self.waiter: LoopWaiter | None = None
         self.rounds: Rounds | None = None
         self.observers: Observers | None = None
+        self.served: weakref.WeakSet[StatusPage] = weakref.WeakSet()
+        """Threads hold these until they are closed."""
         self._launcher: Launcher | None = None
         self._spares: Spares | None = None
         self.limits = limits_of(plan.graph, config)
@@ -86,12 +90,12 @@ class Parts:
         require_free_fds(_POOL_FDS + _WORKER_FDS * count, f"a pool of {count} nodes")
         self.control = ControlServer(self.directory.socket_path, weakly(on_message), loop)
 
-    def open_observers(self, ids: tuple[str, ...], face: PoolFace, loop: asyncio.AbstractEventLoop) -> None:
+    def open_observers(self, graph: Graph, face: PoolFace, loop: asyncio.AbstractEventLoop) -> None:
         """Answer those who look at the pool from outside, from now on."""
         self.observers = Observers(
             self.directory.observer_path,
             self.directory.pool_id,
-            ids,
+            graph,
             self.fabric.boards,
             self.slots,
             self.control,
@@ -100,6 +104,12 @@ class Parts:
             loop,
         )
         self.events.add_sink(self.observers.note)
+
+    def serve_status(self, port: int, host: str, allowed_hosts: Sequence[str]) -> StatusPage:
+        """A status page until it or the pool is closed. Raises ConfigurationError if the port cannot be had."""
+        page = serve_status(self.directory.pool_id, self.directory.path, port, host, allowed_hosts)
+        self.served.add(page)
+        return page
 
     def begin_launcher(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on processes can be started, or are about to be."""
@@ -171,6 +181,8 @@ class Parts:
         """Give everything back; the workers must be gone."""
         if self.home is not None:
             self.home.give_back()
+        for page in list(self.served):
+            page.close()
         if self.rounds is not None:
             self.rounds.close()
         if self._spares is not None:

@@ -45,12 +45,13 @@ from remotemedia.workers.frame_errors import FrameErrors
 from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.live import Live, Overflow, check_overflow
 from remotemedia.workers.loop_waiter import LoopWaiter
-from remotemedia.workers.observers import PoolFace
+from remotemedia.workers.observers import Flow, PoolFace
 from remotemedia.workers.parts import Parts, weakly
 from remotemedia.workers.plan import FEED, make_plan
 from remotemedia.workers.pool_snapshot import Meter, PoolSnapshot, WorkerSnapshot
 from remotemedia.workers.portal import Portal
 from remotemedia.workers.rounds import Notice
+from remotemedia.workers.serving import StatusPage
 from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
@@ -195,7 +196,7 @@ class WorkerPool(Blocking):
             spin_us=parts.spin_us if len(remote) == len(plan.remote) else 0,  # stages in this process share the bell
         )
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
-        parts.open_observers(plan.graph.ids, self._face(), loop)
+        parts.open_observers(plan.graph, self._face(), loop)
         self._inline = self._inline_stages()
         if waiting:
             await parts.launcher.ready()
@@ -226,7 +227,11 @@ class WorkerPool(Blocking):
 
     def _face(self) -> PoolFace:
         return PoolFace(
-            weakly(self._state), weakly(self._seen_with), weakly(self._index_of), weakly(self._begin_replacing)
+            weakly(self._state),
+            weakly(self._seen_with),
+            weakly(self._index_of),
+            weakly(self._begin_replacing),
+            weakly(self._flow),
         )
 
     def _inline_stages(self) -> dict[int, Stage]:
@@ -376,6 +381,19 @@ class WorkerPool(Blocking):
         """Have `sink` called in the loop's thread with each event; what it raises is logged."""
         self._events.add_sink(sink)
 
+    async def serve_status(
+        self, port: int = 0, host: str = "127.0.0.1", *, allowed_hosts: Sequence[str] = ()
+    ) -> StatusPage:
+        """Serve a live page about this pool at the `url` of what is returned, until its `aclose()` or the pool's end.
+
+        `port` 0: any free one. Nobody but this machine can ask, unless `host` says so; `allowed_hosts`: more names
+        under which it may be asked. Costs nothing while nobody looks. Raises ConfigurationError if the port cannot be
+        had.
+        """
+        self._working_exchange()
+        assert self._parts is not None
+        return self._parts.serve_status(port, host, allowed_hosts)
+
     async def restart_worker(self, node: str) -> None:
         """Start the worker of a node afresh: it finishes the frame that it is at, and its next generation goes on with
         the one after. Returns when that is ready. Does not count against the restart policy.
@@ -514,6 +532,15 @@ class WorkerPool(Blocking):
             sessions=len(exchange.sessions.under_way) if exchange is not None else 0,
             drops=self._drops,
         )
+
+    def _flow(self) -> Flow:
+        graph, meters = self._plan.graph, self._meters
+        if self._plan.has_own_sources:
+            given = max(meters[i].passed_on for i in graph.sources)
+        else:
+            given = self._exchange.next_number if self._exchange is not None else 0
+        out = min(meters[i].passed_on for i in graph.sinks)
+        return Flow(given, min(out, given), "" if self._error is None else str(self._error))
 
     def _worker_snapshot(self, meter: Meter, index: int, parts: Parts, memory: bool) -> WorkerSnapshot:
         slot = parts.slots.get(index)

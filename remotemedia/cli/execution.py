@@ -32,6 +32,11 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, default=None, help="live numbers (default: on a terminal)"
     )
+    parser.add_argument(
+        "--status-port", type=int, metavar="PORT",
+        help="serve a live page about the workers on this port of this machine while it runs (with --executor "
+        "multiprocess); 0: any free one",
+    )  # fmt: skip
     parser.add_argument("--log-format", choices=["console", "json"], default="console", help="default: console")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="warning")
 
@@ -144,6 +149,8 @@ async def _execute(
     async with AsyncExitStack() as stack:
         options = RunOptions(config=config, enable_metrics=True)
         execution = await stack.enter_async_context(open_execution(graph, arguments.executor, options))
+        if arguments.status_port is not None:
+            await _serve_status(execution, arguments.status_port)
         stack.enter_context(Progress(progress, graph)).attach(execution)
         outputs = await stack.enter_async_context(aclosing(execution.stream(source)))
         if most != 0:
@@ -153,6 +160,14 @@ async def _execute(
                 if count == most:
                     break
         return {"total_duration_us": (loop.time() - began) * 1e6, "node_metrics": execution.metrics()}
+
+
+async def _serve_status(execution: Any, port: int) -> None:
+    serve = getattr(execution, "serve_status", None)
+    if serve is None:
+        raise ConfigurationError("--status-port: no node runs in a worker process; add --executor multiprocess")
+    page = await serve(port)  # closed with the pool
+    output.complain(f"status: {page.url}")
 
 
 async def _until_terminated(work: Coroutine[Any, Any, Any]) -> Any:

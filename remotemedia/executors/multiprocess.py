@@ -12,6 +12,7 @@ from remotemedia.config import PoolConfig, RestartPolicy
 from remotemedia.core.graph import Graph
 from remotemedia.executors.base import Output, RunOptions, Source
 from remotemedia.workers.pool import WorkerPool
+from remotemedia.workers.serving import StatusPage
 
 
 class MultiprocessExecution:
@@ -39,6 +40,10 @@ class MultiprocessExecution:
         async with aclosing(self._pool.numbered_stream(source, copy=self._copy)) as outputs:
             async for number, value in outputs:
                 yield Output(number, value)
+
+    async def serve_status(self, port: int) -> StatusPage:
+        """See WorkerPool.serve_status."""
+        return await self._pool.serve_status(port)
 
     def metrics(self) -> list[dict[str, Any]]:
         return self._pool.metrics()

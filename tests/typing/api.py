@@ -105,6 +105,9 @@ async def pools(frames: list[Picture]) -> None:
             if isinstance(event, FrameFailed):
                 assert_type(event.frame, int)
         assert_type(pool.snapshot().workers[0].pss_bytes, int | None)
+        page = await pool.serve_status(8090, allowed_hosts=["status.example.org"])
+        assert_type((page.url, page.port), tuple[str, int])
+        await page.aclose()
         await pool.drain()
 
 
@@ -115,6 +118,7 @@ def pools_without_asyncio(frames: list[Picture]) -> None:
         for _ in pool.map(frames, copy=True):
             pass
         assert_type(pool.call(serialize_node_async, Brighten()), bytes)
+        pool.show_status(host="::1").close()
 
 
 async def serialization(node: Node) -> None:
