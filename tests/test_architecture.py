@@ -42,9 +42,11 @@ OWNERS = {
     "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.testing.meter"],
     "shtab": ["remotemedia.cli"],
     "prometheus_client": ["remotemedia.metrics", "remotemedia.cli.metrics"],
+    "opentelemetry": ["remotemedia.workers.tracing"],
     "ray": ["remotemedia.executors.ray"],
 }
-HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it
+HEAVY = {"asyncio", "structlog", "psutil", "rich", "av", "opentelemetry"}
+"""What no worker pays for, unless its node asks for it."""
 
 
 @cache

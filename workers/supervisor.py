@@ -210,6 +210,7 @@ class Supervisor:
             cpu_affinity=self.limits.cpu_affinity,
             on_error=self._config.on_error,
             sessions=tuple(self._parts.session_names.items()),
+            traces=fabric.traces,
         )
 
     async def ready(self) -> None:
