@@ -145,3 +145,7 @@ def test_what_a_worker_imports_is_light(package):
 def test_import_remotemedia_is_light():
     lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec"}
     assert loaded_by("import remotemedia") & lazy == set()
+
+
+def test_a_pool_that_does_not_trace_loads_nothing_of_it():
+    assert loaded_by("import remotemedia.workers.pool") & {"opentelemetry", "remotemedia.workers.tracing"} == set()

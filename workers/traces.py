@@ -1,8 +1,8 @@
 """The trace contexts of the frames under way, and when their nodes worked on them: rows of words in the ledger.
 
 A frame that is traced has a row, found by its number. The coordinator writes the context (W3C trace context: trace id,
-span id) before it sends the frame; each node has an entry of its own in the row, where it writes when it began and
-when it ended. No message is sent for it, no frame is larger or copied for it, and what a worker has written is still there
+span id) before it sends the frame; each node has an entry of its own in the row, where it writes when it began and when
+it ended. No message is sent for it, no frame is larger or copied for it, and what a worker has written is still there
 after it was killed. Frames that are not traced have no row.
 """
 

@@ -177,7 +177,7 @@ class PoolTracing:
                 continue
             at_it = not run.ended_ns
             traced.runs.append((run._replace(ended_ns=run.ended_ns or now_ns), why if at_it else ""))
-            attributes = {
+            attributes: dict[str, Any] = {
                 "remotemedia.node": event.node,
                 "remotemedia.generation": event.generation,
                 "remotemedia.reason": event.reason.partition("\n")[0],
