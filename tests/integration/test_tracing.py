@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -245,3 +249,18 @@ def test_the_context_of_a_thread_reaches_the_pool(spans: Spans) -> None:
         assert len(frames) == 3
         assert {frame.context.trace_id for frame in frames} == {caller.get_span_context().trace_id}
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_the_example_in_the_documents_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    command = [sys.executable, tmp_path / "example.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    seen = re.match(r"picture, in trace 00-(\w{32})-(\w{16})-01\n", done.stdout)
+    assert seen is not None
+    assert done.stdout.count(f'"trace_id": "0x{seen[1]}"') == 3
+    for name in ("request", "remotemedia.frame", "process Detect"):
+        assert f'"name": "{name}"' in done.stdout
