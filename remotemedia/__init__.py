@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._version import __version__
 
 if TYPE_CHECKING:
-    from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy, Timeouts, WorkerLimits
+    from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy, Timeouts, Tracing, WorkerLimits
     from remotemedia.core.exceptions import (
         ChannelBroken,
         ChannelClosed,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from remotemedia.workers.sessions import Session
 
 _NAMES = {
-    "remotemedia.config": ("ChannelConfig", "PoolConfig", "RestartPolicy", "Timeouts", "WorkerLimits"),
+    "remotemedia.config": ("ChannelConfig", "PoolConfig", "RestartPolicy", "Timeouts", "Tracing", "WorkerLimits"),
     "remotemedia.core.exceptions": (
         "ChannelBroken",
         "ChannelClosed",
@@ -141,6 +141,7 @@ __all__ = [
     "SizeLimitError",
     "TensorFrame",
     "Timeouts",
+    "Tracing",
     "VideoFrame",
     "WorkerDied",
     "WorkerError",

@@ -185,6 +185,24 @@ class ChannelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracing:
+    """OpenTelemetry spans for frames and for what each node does with them. Needs the extra `[otel]`."""
+
+    sample: float = 0.01
+    """The part of the frames, 0 to 1, that OpenTelemetry is told of, chosen at random. Its own sampler decides about
+    these again: by default as it has about the caller's span, if there is one."""
+    tracer_provider: Any = None
+    """An opentelemetry.trace.TracerProvider; None: the one that is set globally."""
+
+    def __post_init__(self) -> None:
+        sample = self.sample
+        if isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 <= sample <= 1:
+            _refuse("sample", sample, "a part of all frames, 0 to 1")
+        if self.tracer_provider is not None and not callable(getattr(self.tracer_provider, "get_tracer", None)):
+            _refuse("tracer_provider", self.tracer_provider, "an OpenTelemetry TracerProvider, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """Settings of a worker pool; every field has a default that suits most uses."""
 
@@ -225,6 +243,8 @@ class PoolConfig:
     limits: WorkerLimits | Mapping[str, WorkerLimits] = field(default_factory=WorkerLimits)
     """For all workers, or by node id. What is given here for a node's id comes first, then the node's own attribute
     `worker_limits`, then what is given for all."""
+    tracing: Tracing | None = None
+    """OpenTelemetry spans for frames; None: no frame is looked at for that."""
     runtime_dir: str | None = None
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
@@ -249,6 +269,8 @@ class PoolConfig:
         _require_whole("warm_spares", self.warm_spares, 0, 64, "0 to 64 processes")
         _require_whole("session_frames", self.session_frames, 1, math.inf, "at least 1 frame")
         _require_limits(self.limits)
+        if self.tracing is not None:
+            _require_type("tracing", self.tracing, Tracing, "a Tracing, or None")
         for name in ("runtime_dir", "python_executable"):
             if getattr(self, name) is not None:
                 _require_type(name, getattr(self, name), str, "a path as str, or None")

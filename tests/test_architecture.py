@@ -43,9 +43,11 @@ OWNERS = {
     "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.testing.meter"],
     "shtab": ["remotemedia.cli"],
     "prometheus_client": ["remotemedia.metrics", "remotemedia.cli.metrics"],
+    "opentelemetry": ["remotemedia.workers.tracing"],
     "ray": ["remotemedia.executors.ray"],
 }
-HEAVY = {"asyncio", "structlog", "psutil", "rich", "av"}  # what no worker pays for, unless its node asks for it
+HEAVY = {"asyncio", "structlog", "psutil", "rich", "av", "opentelemetry"}
+"""What no worker pays for, unless its node asks for it."""
 
 
 @cache
@@ -144,3 +146,7 @@ def test_what_a_worker_imports_is_light(package):
 def test_import_remotemedia_is_light():
     lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec"}
     assert loaded_by("import remotemedia") & lazy == set()
+
+
+def test_a_pool_that_does_not_trace_loads_nothing_of_it():
+    assert loaded_by("import remotemedia.workers.pool") & {"opentelemetry", "remotemedia.workers.tracing"} == set()

@@ -17,6 +17,7 @@ import msgspec
 from remotemedia.config import OnError
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.snapshots import SnapshotSpec
+from remotemedia.workers.traces import TraceSpec
 
 MARSHAL_VERSION = 4
 
@@ -75,6 +76,7 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     spin_us: int = 0
     sessions: tuple[tuple[int, str], ...] = ()
     """Number and name of the sessions that are open already."""
+    traces: TraceSpec | None = None
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""

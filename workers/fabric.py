@@ -21,6 +21,7 @@ from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.plan import FEED, Plan
 from remotemedia.workers.snapshots import SnapshotSpec
 from remotemedia.workers.tee import Tee
+from remotemedia.workers.traces import TraceSpec, TraceTable
 
 if TYPE_CHECKING:
     from remotemedia.ipc.participant import Participant
@@ -89,6 +90,15 @@ class Fabric:
             every_frames=config.snapshot_frames,
             every_s=config.snapshot_s,
         )
+
+    @property
+    def traces(self) -> TraceSpec | None:
+        """Where the trace contexts of frames lie."""
+        return self._plan.traces
+
+    def trace_table(self) -> TraceTable | None:
+        """The coordinator's view of them."""
+        return None if self.traces is None else TraceTable.at(self.traces, self.ledger)
 
     def fds(self) -> list[int]:
         """What any worker may need."""

@@ -18,6 +18,7 @@ from remotemedia.ipc.ledger import LedgerLayout
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.workers.board import BOARD_WORDS
 from remotemedia.workers.snapshots import STORE_WORDS
+from remotemedia.workers.traces import TraceSpec, row_words
 
 FEED = -1
 
@@ -52,6 +53,8 @@ class Plan:
     retain: bool
     """Whether frames are kept for workers that are replaced."""
     layout: LedgerLayout
+    traces: TraceSpec | None = None
+    """Where the trace contexts of frames lie; None: nothing is traced."""
 
     @property
     def collect(self) -> int:
@@ -80,8 +83,11 @@ class Plan:
         return self.retain and call_style(self.graph.nodes[stage]) is not CallStyle.STREAMING
 
 
-def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, retain: bool = False) -> Plan:
-    """Lay out the pool for `graph`. `retain`: workers that die are to be replaced, and nothing lost.
+def make_plan(
+    graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, retain: bool = False, traced_frames: int = 0
+) -> Plan:
+    """Lay out the pool for `graph`. `retain`: workers that die are to be replaced, and nothing lost. `traced_frames`:
+    how many frames may be traced at once.
 
     Raises ConfigurationError for a mixture of sources with and without input.
     """
@@ -116,7 +122,14 @@ def make_plan(graph: Graph, places: tuple[str, ...], config: ChannelConfig, *, r
                 f"{producer}:{name}"[:200], len(shared), config, layout, retain=retain, completed=until
             )
         routes[producer] = Route(producer, spec, shared, local)
-    return Plan(graph, remote, routes, boards, bell_words, coordinator_bell, completed, snapshots, retain, layout)
+    traces = None
+    if traced_frames:
+        nodes = len(graph.nodes)
+        offset = layout.region(traced_frames * row_words(nodes))
+        traces = TraceSpec(offset=offset, rows=traced_frames, nodes=nodes)
+    return Plan(
+        graph, remote, routes, boards, bell_words, coordinator_bell, completed, snapshots, retain, layout, traces
+    )
 
 
 def _behind(graph: Graph, stages: Iterable[int]) -> set[int]:

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, S
 from functools import partial
 from html import escape
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from remotemedia.config import OnError, PoolConfig, RestartPolicy
+from remotemedia.config import OnError, PoolConfig, RestartPolicy, Tracing
 from remotemedia.core.exceptions import (
     ConfigurationError,
     NodeError,
@@ -41,6 +41,7 @@ from remotemedia.workers.control_messages import ControlDesk
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.event_bus import EventBus, Listener
 from remotemedia.workers.exchange import Exchange, Output
+from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.frame_errors import FrameErrors
 from remotemedia.workers.inline_stage import run_inline
 from remotemedia.workers.live import Live, Overflow, check_overflow
@@ -56,6 +57,11 @@ from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.standstill import Standstill
+from remotemedia.workers.traced_node import TracedNode
+from remotemedia.workers.traces import rows_for
+
+if TYPE_CHECKING:
+    from remotemedia.workers.tracing import PoolTracing
 
 _logger = logging.getLogger("remotemedia.pool")
 
@@ -105,6 +111,7 @@ class WorkerPool(Blocking):
             tuple(places or graph.with_executor("multiprocess")),
             self._config.channel,
             retain=self._restart.max_restarts > 0,
+            traced_frames=rows_for(config.in_flight_frames) if config.tracing is not None else 0,
         )
         _check_on_error(graph)
         self._events = EventBus()
@@ -114,6 +121,7 @@ class WorkerPool(Blocking):
         self._meters: list[Meter] = []
         self._parts: Parts | None = None
         self._exchange: Exchange | None = None
+        self._tracing = _tracing_of(config.tracing, graph.ids)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         self._stage_tasks: list[asyncio.Task[None]] = []
@@ -186,9 +194,13 @@ class WorkerPool(Blocking):
         parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
         parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, weakly(self._on_ring))
         fabric = parts.fabric
+        feed, collect = fabric.sender(FEED), fabric.inbox(plan.collect)
+        if self._tracing is not None and (table := fabric.trace_table()) is not None:
+            feed, collect = self._tracing.around(feed, collect, table, parts.session_names)
+            self._events.add_sink(self._tracing.on_event)
         self._exchange = Exchange(
-            fabric.sender(FEED),
-            fabric.inbox(plan.collect),
+            feed,
+            collect,
             fabric.bell,
             self._window(),
             self._frame_errors.error_of,
@@ -248,10 +260,15 @@ class WorkerPool(Blocking):
                 worker_id=i,
                 on_error=self._config.on_error,
                 on_frame_error=partial(self._frame_errors.note_inline, i),
+                traced=self._traced(i, fabric),
             )
             for i in plan.graph.order
             if not plan.remote[i]
         }
+
+    def _traced(self, index: int, fabric: Fabric) -> TracedNode | None:
+        table = fabric.trace_table()
+        return None if table is None else TracedNode(self._plan.graph.nodes[index], table, index)
 
     async def _initialize_inline(self) -> None:
         for index in self._plan.graph.order:
@@ -336,6 +353,8 @@ class WorkerPool(Blocking):
         self._error = error
         if self._exchange is not None:
             self._exchange.fail(error)
+        if self._tracing is not None:
+            self._tracing.fail(str(error))
         self._desk.fail(error)
         for task in self._stage_tasks:
             task.cancel()
@@ -666,6 +685,18 @@ class WorkerPool(Blocking):
 
 def _kind(node: Node) -> str:
     return type(node).__name__
+
+
+def _tracing_of(settings: Tracing | None, node_ids: tuple[str, ...]) -> PoolTracing | None:
+    if settings is None:
+        return None
+    try:
+        from remotemedia.workers.tracing import PoolTracing
+    except ImportError as error:
+        raise ConfigurationError(
+            f'PoolConfig(tracing=) needs opentelemetry-api ({error}): pip install "remotemedia[otel]"'
+        ) from error
+    return PoolTracing(settings, node_ids)
 
 
 def _check_on_error(graph: Graph) -> None:

@@ -29,6 +29,7 @@ from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import Snapshots
 from remotemedia.workers.spinning import SpinBudget
 from remotemedia.workers.streaming import Inputs
+from remotemedia.workers.traced_node import TracedNode
 
 _BREATHE_NS = 1_000_000
 _SESSION_BITS = 0xFFFF_FFFF
@@ -92,13 +93,17 @@ class Stage:
         spin_us: int = 0,
         sessions: Iterable[tuple[int, str]] = (),
         on_frame_error: Callable[[OnError, int, BaseException], None] | None = None,
+        traced: TracedNode | None = None,
     ) -> None:
         """`resumption`: for a stage in a worker that may be replaced, what it takes over and hands on. `on_error`: for
         a node that does not say itself, and `spin_us`: see PoolConfig. `sessions`: (number, name) of those that are
         open already. `on_frame_error(what is done, number, error)` is told of each frame that the node fails on.
+        `traced`: in a pool that traces frames.
         """
         self.worker_id = worker_id
-        self.node, self.inbox, self.sender, self.bell, self.board = node, inbox, sender, bell, board
+        self.node, self.inbox, self.sender, self.bell = node, inbox, sender, bell
+        self.board = board if traced is None else traced.board_of(board)
+        self._traced = traced
         self._stamp = Stamp(-1) if resumption is None else resumption.stamp
         self._acknowledging: Acknowledging | None = None
         self._given_up: frozenset[int] = frozenset()
@@ -131,7 +136,8 @@ class Stage:
             self.publish()
 
     async def _run(self) -> None:  # noqa: C901, PLR0912 - a frame walks in a straight line
-        process, take, board, words = self.node.process, self.inbox.take, self.board, self.board.words
+        take, board, words = self.inbox.take, self.board, self.board.words
+        process = self.node.process if self._traced is None else self._traced.process_of(lambda: self.taken)
         finished = _nothing if self._acknowledging is None else self._acknowledging.finished
         given_up = self._given_up
         pack, has_credit, send = self.sender.pack, self.sender.has_credit, self._send

@@ -214,6 +214,7 @@ class Supervisor:
             on_error=self._config.on_error,
             spin_us=self._parts.spin_us,
             sessions=tuple(self._parts.session_names.items()),
+            traces=fabric.traces,
         )
 
     def _processors(self) -> tuple[int, ...] | None:

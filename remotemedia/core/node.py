@@ -52,6 +52,9 @@ class Node:
     _session_id: str = NO_SESSION
     restart_count: int = 0
     """How many times the worker of this node was restarted before this instance was made."""
+    traceparent: str | None = None
+    """The W3C trace context of the frame that `process` works on, in a pool with `PoolConfig(tracing=)`; None for a
+    frame that is not traced."""
 
     name: str
     config: dict[str, Any]

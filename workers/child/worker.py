@@ -53,6 +53,8 @@ from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.snapshots import STORE_WORDS, Snapshot, Snapshots, SnapshotStore
 from remotemedia.workers.stacks import python_stacks
 from remotemedia.workers.stage import NodeFailure, Resumption, Stage, Stopped, cleanup, initialize
+from remotemedia.workers.traced_node import TracedNode
+from remotemedia.workers.traces import TraceTable
 
 _FLUSH_S = 1.0
 _GOODBYE_S = 5.0
@@ -288,8 +290,16 @@ class Worker:
             spin_us=spec.spin_us,
             sessions=spec.sessions,
             on_frame_error=self._on_frame_error,
+            traced=self._traced(node),
         )
         return stage, snapshot
+
+    def _traced(self, node: Node) -> TracedNode | None:
+        spec = self._spec
+        if spec.traces is None:
+            return None
+        table = TraceTable.at(spec.traces, self._ledger)
+        return TracedNode(node, table, spec.worker_id, spec.generation)
 
     def _fail(self, phase: FailedPhase, error: BaseException, number: int | None = None) -> None:
         self._failed = True
