@@ -35,6 +35,29 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
     return total
 
 
+def pss_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Memory of the processes, each shared page counted once (PSS: a page belongs in parts to all who map it)."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += 1024 * int(line.split()[1])
+    return total
+
+
+def sleeps(processes: Iterable[psutil.Process]) -> int:
+    """How often threads of the processes have gone to sleep so far, which is how often they were woken."""
+    total = 0
+    for process in processes:
+        for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                for line in status.read_text().splitlines():
+                    if line.startswith("voluntary_ctxt_switches:"):
+                        total += int(line.split()[1])
+    return total
+
+
 def mapped_shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     """Files in /dev/shm that the processes have mapped."""
     found = set()

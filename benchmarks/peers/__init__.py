@@ -8,23 +8,35 @@ from benchmarks.peers.base import Contestant
 
 OURS = "remotemedia"
 NEVER = "remotemedia, no restarts"
+SPARE = "remotemedia, warm spare"
 ICEORYX2 = "iceoryx2 + event"
+RING = "shared-memory ring"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
+EXECUTOR = "ProcessPoolExecutor"
 
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
     NEVER: "benchmarks.peers.ours:WithoutRestarts",
+    SPARE: "benchmarks.peers.ours:WithWarmSpare",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
-    "shared-memory ring": "benchmarks.peers.shm_ring:SharedMemoryRing",
+    RING: "benchmarks.peers.shm_ring:SharedMemoryRing",
     EZMSG: "benchmarks.peers.ezmsg_units:EzmsgUnits",
     "pyzmq ipc": "benchmarks.peers.zmq_ipc:ZmqIpc",
     "multiprocessing.Pipe": "benchmarks.peers.mp_pipe:MultiprocessingPipe",
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
+    "multiprocessing.Pool": "benchmarks.peers.mp_pool:MultiprocessingPool",
+    EXECUTOR: "benchmarks.peers.process_pool_executor:ProcessPools",
+    "loky": "benchmarks.peers.loky_executor:LokyExecutor",
+    "MPIRE": "benchmarks.peers.mpire_pool:MpirePool",
 }
 
-CONTESTANTS = tuple(_ADAPTERS)
-QUICK_CONTESTANTS = (OURS, NEVER, ICEORYX2, EZMSG)
+BUSY_WHILE_IDLE: frozenset[str] = frozenset()
+"""Contestants whose processes do not sleep when nothing is sent."""
+
+CONTESTANTS = tuple(name for name in _ADAPTERS if name != SPARE)
+"""Of W1 and W2; a spare process changes nothing there."""
+QUICK_CONTESTANTS = (OURS, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
 
 

@@ -40,11 +40,7 @@ class Stage(ez.Unit):  # type: ignore[misc]
     @ez.subscriber(INPUT)  # type: ignore[untyped-decorator]
     @ez.publisher(OUTPUT)  # type: ignore[untyped-decorator]
     async def on_frame(self, frame: Array) -> AsyncGenerator[tuple[object, Array], None]:
-        if self.SETTINGS.work is Work.PASS_THROUGH:
-            yield self.OUTPUT, frame
-            return
-        self.SETTINGS.work.apply(frame, self._out)
-        yield self.OUTPUT, self._out
+        yield self.OUTPUT, self.SETTINGS.work.result_for(frame, lambda _: self._out)
 
 
 class EzmsgUnits(Contestant):
