@@ -16,12 +16,16 @@ from pathlib import Path
 from benchmarks import (
     environment,
     floors,
+    growth,
+    import_time,
     inline_overhead,
     serialization,
     w1_roundtrip,
     w2_streaming,
     w3_start,
     w4_idle,
+    w5_recovery,
+    w6_orphans,
 )
 from benchmarks.bench import QUICK, Bench, Options
 from benchmarks.questions import Question
@@ -29,7 +33,10 @@ from benchmarks.table import render
 
 QUESTIONS: dict[str, Question] = {
     module.QUESTION.name: module.QUESTION
-    for module in (floors, w1_roundtrip, w2_streaming, w3_start, w4_idle, inline_overhead, serialization)
+    for module in (
+        floors, w1_roundtrip, w2_streaming, w3_start, w4_idle, w5_recovery, w6_orphans, inline_overhead, serialization,
+        import_time, growth,
+    )
 }
 RESULTS = Path(__file__).with_name("results")
 
@@ -75,12 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = replace(options, rounds=chosen.rounds)
     where = environment.describe()
     with Bench(options) as bench:
-        for question in chosen.questions:
-            question.run(bench)
-    print(render(chosen.questions, bench.report, where))
+        for name in bench.parts([q.name for q in chosen.questions], [q.share for q in chosen.questions]):
+            QUESTIONS[name].run(bench)
+    print(render(chosen.questions, bench.report, where, chosen.quick))
     path = chosen.json or RESULTS / f"{where['date'].replace(':', '')}-{where['commit']}{'-quick' * chosen.quick}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    verdicts = [vars(target.judge(bench.report)) for question in chosen.questions for target in question.targets]
+    targets = [target for question in chosen.questions for target in question.targets_of(chosen.quick)]
+    verdicts = [vars(target.judge(bench.report)) for target in targets]
     document = {"environment": where, "options": vars(options), "targets": verdicts, **bench.report.as_json()}
     path.write_text(json.dumps(document, indent=1) + "\n")
     print(f"figures of every round: {path}", file=sys.stderr)

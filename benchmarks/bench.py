@@ -14,11 +14,14 @@ from typing import Any, NamedTuple, Self
 from benchmarks import peers
 from benchmarks.allotment import Allotment
 from benchmarks.commands import Call, Command, Start, Stop
-from benchmarks.driver_process import HERE, ContestantError, DriverProcess, Installation
+from benchmarks.driver_process import ContestantError, DriverProcess, Installation
 from benchmarks.report import Report
 from benchmarks.summary import rotated
 
 Metrics = Mapping[str, float]
+
+APART = "apart"
+"""The driver that only calls functions."""
 
 
 class Racer(NamedTuple):
@@ -47,7 +50,7 @@ class Options:
     is_quick: bool = False
 
 
-QUICK = Options(rounds=3, round_s=0.12, idle_s=3.0, deadline_s=8.0, budget_s=42.0, is_quick=True)
+QUICK = Options(rounds=3, round_s=0.12, idle_s=2.5, deadline_s=8.0, budget_s=50.0, is_quick=True)
 
 
 @dataclass
@@ -57,8 +60,7 @@ class Bench:
     options: Options
     report: Report = field(default_factory=Report)
     versions: Mapping[str, Installation] = field(default_factory=dict)
-    """If given, these installations of remotemedia, by the names shown, take part instead of the questions' contestants.
-    """
+    """If given, these installations of remotemedia, by the names shown, take part instead of others."""
     _drivers: dict[str, DriverProcess] = field(default_factory=dict)
     _banned: set[str] = field(default_factory=set)
     """Contestants that are unavailable or have failed: they do not take part any more."""
@@ -73,6 +75,8 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for driver in self._drivers.values():
+            driver.let_go()  # they end at the same time
         for driver in self._drivers.values():
             self._close(driver)
         self._drivers.clear()
@@ -177,12 +181,21 @@ class Bench:
             return driver.ask(call, self.options.deadline_s)
 
     def measure_apart(self, question: str, case: str, metric: str, call: Call) -> None:
-        """Make the call in a fresh process; it returns {contestant: a figure per round}, which goes into the report."""
+        """Make the call in a process that does nothing else but such calls.
+
+        It returns {contestant: a figure per round}, which goes into the report.
+        """
+        driver = self._drivers.get(APART) or DriverProcess()
         try:
-            figures = self.call_apart(call)
+            if APART not in self._drivers:
+                driver.wait_until_up()
+            figures = driver.ask(call, self.options.deadline_s)
         except ContestantError as failed:
             self.report.fail(question, case, call.function, failed.kind, failed.detail)
+            self._drivers.pop(APART, None)
+            self._close(driver)
             return
+        self._drivers[APART] = driver
         for name, rounds in figures.items():
             for value in rounds:
                 self.report.add(question, case, name, {metric: value})
@@ -190,7 +203,7 @@ class Bench:
     def _driver(self, name: str | None) -> DriverProcess:
         if name in self.versions:
             return DriverProcess(peers.OURS, self.versions[name])
-        return DriverProcess(name, HERE)
+        return DriverProcess(name)
 
     def _ask_all(
         self, question: str, case: str, drivers: Mapping[str, DriverProcess], command: Command

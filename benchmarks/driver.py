@@ -35,7 +35,7 @@ class Driver:
         self._contestant = contestant
         self._source: FrameSource
 
-    async def carry_out(self, command: Command) -> Any:
+    async def carry_out(self, command: Command) -> Any:  # noqa: PLR0911 - one for each command
         match command:
             case Start():
                 return await self._start(command)

@@ -76,6 +76,8 @@ class DriverProcess:
         self._is_hung = False
         self._orphans: list[psutil.Process] = []
         self._orphaned_files: set[Path] = set()
+        self._family: list[psutil.Process] = []
+        self._family_files: set[Path] = set()
         self._prefix = f"rmb{os.getpid()}_{next(_numbers)}_"
         self._directory = Path(tempfile.mkdtemp(prefix="rmb-"))
         self._output = self._directory / "output"
@@ -161,18 +163,23 @@ class DriverProcess:
         self._launch()
         self.wait_until_up()
 
+    def let_go(self) -> None:
+        """Tell the driver that it may end; `close` waits for it."""
+        self._family = tree_of(self._process.pid)
+        self._family_files = self._files(self._family)
+        self._connection.close()
+
     def close(self) -> list[str]:
         """End the driver, by force if need be, and remove what is left of it.
 
         Returns what a driver left behind that had the chance to end by itself.
         """
-        family = tree_of(self._process.pid)
-        files = self._files(family)
-        self._connection.close()
-        killed = end_all(family, grace_s=0.0 if self._is_hung else CLOSE_DEADLINE_S)
+        if not self._connection.closed:
+            self.let_go()
+        killed = end_all(self._family, grace_s=0.0 if self._is_hung else CLOSE_DEADLINE_S)
         end_all(self._orphans, grace_s=0.0)
         self._process.wait()
-        left = (files | self._files([])) & set(SHARED_MEMORY.iterdir())
+        left = (self._family_files | self._files([])) & set(SHARED_MEMORY.iterdir())
         for path in left | self.orphaned_files():
             path.unlink(missing_ok=True)
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -108,7 +108,7 @@ def two_cores() -> tuple[int, int]:
 def copy_us(size: int, buffers: int, seconds: float) -> dict[str, float]:
     """Copying `size` bytes between `buffers` pairs of warm buffers in turn; 0 buffers: into fresh memory each time."""
     sources = [np.ones(size, np.uint8) for _ in range(buffers or 1)]
-    targets = [np.zeros(size, np.uint8) for _ in range(buffers)]
+    targets = [np.ones(size, np.uint8) for _ in range(buffers)]  # written to, so that the memory is there
     times: list[int] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 2 * ROTATING_BUFFERS:
@@ -139,5 +139,5 @@ def run(bench: Bench) -> None:
 
 
 QUESTION = Question(
-    name=NAME, title="floors of this machine: median / p99 µs", metrics=("median_us", "p99_us"), run=run, share=0.8
+    name=NAME, title="floors of this machine: median / p99 µs", metrics=("median_us", "p99_us"), run=run, share=1.2
 )

@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.report import Key, Target
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """A figure that must not get worse, and the floor of the same run that it is divided by."""
 
@@ -32,7 +32,8 @@ class Question:
     gate: tuple[Row, ...] = ()
     """What `--gate` compares with an earlier run; the quick set must measure it."""
     share: float = 1.0
-    """Its part of the time of a run that has a budget, compared with the others'."""
+    """Its part of the time of a run that has a budget, compared with the others': about what a first round takes in
+    seconds, and more where more rounds pay."""
     can_compare: bool = False
     """Whether it can race two versions (`--ab`): it asks `Bench.contestants` who takes part."""
 

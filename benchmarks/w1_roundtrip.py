@@ -42,7 +42,7 @@ QUESTION = Question(
     title="round trip of one frame through one stage (+1): median / p99 µs",
     metrics=("median_us", "p99_us"),
     run=run,
-    share=2.0,
+    share=6.0,
     can_compare=True,
     targets=(
         Target(

@@ -70,10 +70,10 @@ def _floor(case: str) -> Key:
 
 QUESTION = Question(
     name=NAME,
-    title=f"streaming through {STAGES} stages (+1), window {WINDOW}: frames/s / CPU s per 1000 frames / MB in all (PSS)",
+    title=f"streaming through {STAGES} stages (+1), window {WINDOW}: frames/s / CPU s per 1000 frames / MB (PSS)",
     metrics=("frames_per_s", "cpu_s_per_1000", "pss_mb"),
     run=run,
-    share=5.0,
+    share=20.0,
     can_compare=True,
     targets=(
         _target("4 KB", peers.EZMSG, 4.0),

@@ -16,7 +16,7 @@ STAGES = 4
 CASE = f"{STAGES} stages"
 CONTESTANTS = (peers.OURS, peers.MP_QUEUE, peers.ICEORYX2, peers.EZMSG)
 QUICK_CONTESTANTS = (peers.OURS,)
-SETTLE_S = 1.0
+SETTLE_S = 0.7
 
 
 def run(bench: Bench) -> None:
@@ -44,6 +44,7 @@ QUESTION = Question(
     title="the whole tree while nothing is sent: % of a core / wake-ups per second / MB in all (PSS)",
     metrics=("idle_percent", "wakeups_per_s", "pss_mb"),
     run=run,
+    share=4.0,
     can_compare=True,
     targets=(
         Target(
