@@ -11,12 +11,14 @@ from benchmarks.report import Key, Target
 
 @dataclass(frozen=True)
 class Row:
-    """A figure that must not get worse, and the floor of the same run that it is divided by."""
+    """A figure that must not get worse, and the floor of the same run that it is compared with."""
 
     figure: Key
     floor: Key
+    scale: float = 1.0
+    """Makes the figure, or 1 / figure, a time in the unit of the floor."""
     is_rate: bool = False
-    """More is better; then the figure is multiplied with the floor, which is a time."""
+    """More is better: 1 / figure is a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

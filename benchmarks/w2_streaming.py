@@ -97,8 +97,8 @@ QUESTION = Question(
         row
         for case in SIZE_CASES
         for row in (
-            Row(_rate(case, peers.OURS), _floor(case), is_rate=True),
-            Row(_cpu(case, peers.OURS), _floor(case)),
+            Row(_rate(case, peers.OURS), _floor(case), scale=1e6, is_rate=True),
+            Row(_cpu(case, peers.OURS), _floor(case), scale=1e3),
         )
     ),
 )

@@ -21,7 +21,7 @@ SETTLE_S = 0.7
 
 def run(bench: Bench) -> None:
     """All are watched at the same time: being idle they do not disturb each other."""
-    names = bench.contestants(QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS)
+    names = QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS
     for case in bench.cases(NAME, [CASE]):
         with bench.chains(NAME, case, names, Start(STAGES, Work.ADD_ONE, SIZES["4 KB"])) as chains:
             time.sleep(SETTLE_S)
@@ -45,7 +45,6 @@ QUESTION = Question(
     metrics=("idle_percent", "wakeups_per_s", "pss_mb"),
     run=run,
     share=4.0,
-    can_compare=True,
     targets=(
         Target(
             text="W4: remotemedia idle, % of a core",

@@ -40,7 +40,7 @@ def measure(bench: Bench, name: str) -> Metrics:
 
 
 def run(bench: Bench) -> None:
-    names = bench.contestants(QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS)
+    names = QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS
     for case in bench.cases(NAME, [CASE]):
         bench.race(NAME, case, [Racer(name, partial(measure, bench, name)) for name in names])
 
@@ -52,7 +52,6 @@ QUESTION = Question(
     metrics=("alive", "shm_files", "shm_files_next", "gone_ms"),
     run=run,
     share=3.5,
-    can_compare=True,
     targets=(
         Target(
             text=f"W6: processes alive {WAIT_S:g} s after kill -9 of the main process",
