@@ -10,7 +10,7 @@ from benchmarks.charts.scales import Linear, with_unit
 from benchmarks.charts.svg import Picture
 from benchmarks.summary import median
 
-TOP, BOTTOM, MARGIN = 92.0, 44.0, 24.0
+TOP, BOTTOM, MARGIN = 92.0, 22.0, 24.0
 PANEL, GAP = 190.0, 26.0
 LEFT, UNDER = 46.0, 40.0
 """Inside of a panel: room for the labels of the axes."""
@@ -56,7 +56,7 @@ def _draw_panel(picture: Picture, panel: Panel, corner: tuple[float, float], wid
     places = []
     for load in loads:
         part = (math.log10(load) - first) / (last - first) if last > first else 0.5
-        at = left + 14 + (right - left - 28) * part
+        at = left + 24 + (right - left - 44) * part
         values = panel.points[load]
         least, middle, most = (
             bottom - (bottom - top) * scale.place(value) for value in (min(values), median(values), max(values))

@@ -11,20 +11,19 @@ from benchmarks.charts import bars, lines
 from benchmarks.charts.bars import Column
 from benchmarks.charts.lines import Panel
 from benchmarks.charts.svg import Picture
-from benchmarks.peers import OURS, SPARE
+from benchmarks.peers import OURS
 from benchmarks.report import NOT_RECOVERED, Key, Report
 from benchmarks.summary import median
 
 Series = Mapping[str, Sequence[float]]
-MEDIANS = "medians of the rounds; thin lines: from the least to the greatest round"
 
 
 def draw_all(report: Report, environment: Mapping[str, Any], directory: Path) -> list[Path]:
     """Write the pictures for which the result has figures; returns their files."""
     rounds = max((len(values) for values in report.figures.values()), default=0)
     footnote = (
-        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; up to {rounds} rounds; "
-        "every output checked; `make bench` repeats it"
+        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; medians of up to {rounds} rounds, "
+        "thin lines from the least to the greatest; every output checked; repeat with: make bench"
     ).format(**environment, rounds=rounds)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -61,7 +60,7 @@ def round_trip(report: Report, footnote: str) -> Picture | None:
             columns.append(Column(title=case, unit="µs", values=ranked(values), is_log=True, floor=line))
     return _bars(
         columns, footnote, "One frame there and back",
-        f"one frame in flight through one stage process that adds 1 to every byte; shorter is better; {MEDIANS}",
+        "one frame in flight through one stage process that adds 1 to every byte; shorter is better",
     )  # fmt: skip
 
 
@@ -74,8 +73,8 @@ def streaming(report: Report, footnote: str) -> Picture | None:
             columns.append(Column(title=title, unit="/s", values=ranked(values, best_first=False), is_log=True))
     return _bars(
         columns, footnote, "Frames per second through three stages",
-        f"8 frames in flight; the last two columns: 6.2 MB, each stage returns a fresh array, or its input; "
-        f"longer is better; {MEDIANS}",
+        "8 frames in flight; the last two columns: 6.2 MB, each stage returns a fresh array, or its input; "
+        "longer is better",
     )  # fmt: skip
 
 
@@ -93,7 +92,7 @@ def cost(report: Report, footnote: str) -> Picture | None:
         columns.append(Column(title="memory, 6.2 MB", unit="MB", values=ranked(memory)))
     return _bars(
         columns, footnote, "What a frame costs",
-        f"CPU time of all processes, producer and consumer included, and their memory; shorter is better; {MEDIANS}",
+        "CPU time of all processes, producer and consumer included, and their memory; shorter is better",
     )  # fmt: skip
 
 
@@ -110,7 +109,7 @@ def start(report: Report, footnote: str) -> Picture | None:
     ]
     return _bars(
         columns, footnote, "Start, and doing nothing",
-        f"until the first result is there; % of one core and memory of all processes; shorter is better; {MEDIANS}",
+        "until the first result is there; % of one core and memory of all processes; shorter is better",
     )  # fmt: skip
 
 
@@ -126,7 +125,7 @@ def recovery(report: Report, footnote: str) -> Picture | None:
         if (values := series(report, w5_recovery.NAME, w5_recovery.CASES[0], metric))
     ]
     columns += [
-        Column(title=title, unit="", values=ranked(values), words={SPARE: "as above"} if SPARE not in values else {})
+        Column(title=title, unit="", values=ranked(values))
         for title, metric in (("processes alive", "alive"), ("shm files kept", "shm_files_next"))
         if (values := series(report, w6_orphans.NAME, w6_orphans.CASE, metric))
     ]

@@ -14,6 +14,7 @@ RING = "shared-memory ring"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
 EXECUTOR = "ProcessPoolExecutor"
+RAY_ACTORS, RAY_GRAPH = "Ray actors", "Ray compiled graph"
 
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
@@ -29,10 +30,14 @@ _ADAPTERS = {
     EXECUTOR: "benchmarks.peers.process_pool_executor:ProcessPools",
     "loky": "benchmarks.peers.loky_executor:LokyExecutor",
     "MPIRE": "benchmarks.peers.mpire_pool:MpirePool",
+    "zenoh shared memory": "benchmarks.peers.zenoh_shm:ZenohSharedMemory",
+    RAY_ACTORS: "benchmarks.peers.ray_actors:RayActors",
+    RAY_GRAPH: "benchmarks.peers.ray_actors:RayCompiledGraph",
 }
 
-BUSY_WHILE_IDLE: frozenset[str] = frozenset()
-"""Contestants whose processes do not sleep when nothing is sent."""
+BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH})
+"""Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
+"""
 
 CONTESTANTS = tuple(name for name in _ADAPTERS if name != SPARE)
 """Of W1 and W2; a spare process changes nothing there."""
