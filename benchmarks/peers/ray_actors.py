@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else it writes a token into the user's home
 
 import ray
 from ray.dag import InputNode
@@ -35,7 +37,8 @@ class RayChain(Contestant):
     _actors: list[Any]
 
     def start_actors(self, stages: int, work: Work) -> None:
-        ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=STORE_BYTES)
+        directory = f"{tempfile.gettempdir()}/ray"
+        ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=STORE_BYTES, _temp_dir=directory)
         self._actors = [Stage.remote(work) for _ in range(stages)]
         self._pids: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
 
@@ -90,5 +93,5 @@ class RayCompiledGraph(RayChain, BlockingContestant):
         return result
 
     async def stop(self) -> None:
-        self._graph.teardown()
+        self._graph.teardown(kill_actors=True)
         await super().stop()

@@ -85,7 +85,7 @@ def _config(role: str, port: int) -> Any:
         "scouting/multicast/enabled": False,
         "scouting/gossip/enabled": False,
         "transport/shared_memory/enabled": True,
-        "connect/retry/period_init_ms": 50,
+        "connect/retry": {"period_init_ms": 50},
     }
     if role == "connect":
         settings["listen/endpoints"] = []

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import operator
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.bench import Bench, Options, Racer
 from benchmarks.commands import Call, RoundTrips, Start, Stop
 from benchmarks.driver_process import ContestantError, DriverProcess
 from benchmarks.floors import ANYWHERE, _ping_pong_in_python, ping_pong
+from benchmarks.peers.install import install, requirements
 from benchmarks.process_tree import cpu_seconds, pss_bytes, sleeps, tree_of
 from benchmarks.questions import Question
 from benchmarks.report import Key, Report, Target
@@ -317,6 +319,12 @@ def test_every_target_can_be_met_by_what_its_question_measures():
             assert (target.at_most is None) != (target.at_least is None)
             if question.name in {"W2", "W3", "W4", "W5", "W6"}:
                 assert {key.contestant for key in (target.figure, target.base) if key} <= names
+
+
+def test_a_peer_that_cannot_be_installed_leaves_out_itself_alone():
+    pip = (sys.executable, "-c", "import sys; sys.exit('no matching distribution' if 'bad' in sys.argv[1] else 0)")
+    assert install(["good>=1", "bad>=2", "better"], pip) == {"bad>=2": "no matching distribution"}
+    assert {"ezmsg", "loky", "mpire"} <= {requirement.partition(">=")[0] for requirement in requirements()}
 
 
 def test_a_hung_driver_is_killed_with_its_deadline():
