@@ -201,7 +201,7 @@ class Bench:
                 self.report.add(question, case, name, {metric: value})
 
     def _driver(self, name: str | None) -> DriverProcess:
-        if name in self.versions:
+        if name is not None and name in self.versions:
             return DriverProcess(peers.OURS, self.versions[name])
         return DriverProcess(name)
 

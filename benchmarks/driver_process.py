@@ -24,6 +24,7 @@ from benchmarks.process_tree import (
     SHARED_MEMORY,
     cpu_seconds,
     end_all,
+    ended,
     mapped_shared_memory,
     pss_bytes,
     sleeps,
@@ -144,15 +145,18 @@ class DriverProcess:
 
     def kill_main(self, wait_s: float) -> Aftermath:
         """kill -9 the driver alone, and wait up to `wait_s` for its descendants; `relaunch` or `close` comes next."""
-        descendants = tree_of(self._process.pid)[1:]
-        self._orphaned_files |= self._files([*descendants, psutil.Process(self._process.pid)])
-        self._process.kill()
-        killed = time.monotonic()
+        family = tree_of(self._process.pid)
+        self._orphaned_files |= self._files(family)
+        descendants = family[1:]
+        with ended(process.pid for process in descendants) as wait_for_end:
+            self._process.kill()
+            killed = time.monotonic()
+            alive = wait_for_end(wait_s)
+            seconds = time.monotonic() - killed
         self._process.wait()
         self._connection.close()
-        _, alive = psutil.wait_procs(descendants, timeout=wait_s)
-        self._orphans += alive
-        return Aftermath(len(alive), time.monotonic() - killed, self.orphaned_files())
+        self._orphans += [process for process in descendants if process.pid in alive]
+        return Aftermath(len(alive), seconds, self.orphaned_files())
 
     def orphaned_files(self) -> frozenset[Path]:
         """Those of the killed main process's files in /dev/shm that are still there."""

@@ -53,7 +53,7 @@ class Gauge:
 
 async def many_sessions(count: int, frames: int) -> dict[str, float]:
     """`count` sessions of one pool of one stage at once, about so many frames in all, each session checked."""
-    from benchmarks.peers.ours import AddOne
+    from benchmarks.peers.our_nodes import AddOne
     from remotemedia import PoolConfig, WorkerPool
 
     async with WorkerPool([AddOne()], config=PoolConfig(in_flight_frames=WINDOW)) as pool:
@@ -80,7 +80,7 @@ async def _send_all(session: object, frames: object) -> None:
 
 async def many_frames(marks: Sequence[int]) -> list[dict[str, float]]:
     """Figures of one stream through one stage at each of the marks, each since the one before."""
-    from benchmarks.peers.ours import AddOne
+    from benchmarks.peers.our_nodes import AddOne
     from remotemedia import PoolConfig, WorkerPool
 
     source = FrameSource(SIZE, Work.ADD_ONE, stages=1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -68,6 +70,32 @@ def mapped_shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
                 if path and not path.endswith(" (deleted)"):
                     found.add(SHARED_MEMORY / path)
     return found
+
+
+@contextlib.contextmanager
+def ended(pids: Iterable[int]) -> Iterator[Callable[[float], set[int]]]:
+    """How to wait for the end of processes that need not be our children: the call waits up to so many seconds and
+    returns those that still run. A process has ended when the kernel says so, whether its parent has noticed or not.
+    """
+    with contextlib.ExitStack() as stack:
+        waiting: dict[int, int] = {}
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                stack.callback(os.close, fd)
+                waiting[fd] = pid
+
+        def wait(seconds: float) -> set[int]:
+            end = time.monotonic() + seconds
+            while waiting:
+                ready, _, _ = select.select([*waiting], [], [], max(0.0, end - time.monotonic()))
+                if not ready:
+                    break
+                for fd in ready:
+                    del waiting[fd]
+            return {*waiting.values()}
+
+        yield wait
 
 
 def end_all(processes: Sequence[psutil.Process], grace_s: float) -> list[psutil.Process]:

@@ -29,7 +29,7 @@ async def measure(size: int, rounds: int) -> dict[str, list[float]]:
     """µs per call of both, round by round, for a node that holds `size` bytes of weights."""
     import cloudpickle
 
-    from benchmarks.peers.ours import PassThrough
+    from benchmarks.peers.our_nodes import PassThrough
     from remotemedia.core.node_serialization import deserialize_node_from_ipc, serialize_node_for_ipc
 
     node = PassThrough(name="model", weights=np.arange(size, dtype=np.uint32).astype(np.uint8))
@@ -64,7 +64,7 @@ async def measure_refusal(size: int) -> dict[str, float]:
     """How long it takes to refuse a node whose weights are over the cap, and the most memory that it takes, in MB."""
     import tracemalloc
 
-    from benchmarks.peers.ours import PassThrough
+    from benchmarks.peers.our_nodes import PassThrough
     from remotemedia import SerializationError
     from remotemedia.core.node_serialization import MAX_SERIALIZED_SIZE_BYTES, serialize_node_for_ipc
 

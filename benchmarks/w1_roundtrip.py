@@ -20,7 +20,8 @@ QUICK_CASES = ("4 KB", "6.2 MB")
 def run(bench: Bench) -> None:
     round_trips = 1_000 if bench.options.is_quick else 5_000
     seconds = bench.options.round_s
-    names = peers.contestants(bench.options.is_quick)
+    is_quick = bench.options.is_quick
+    names = (*peers.contestants(is_quick), *((peers.SPINNING,) if is_quick else peers.ONE_IN_FLIGHT))
 
     def measure(driver: DriverProcess) -> Metrics:
         metrics: Metrics = driver.ask(RoundTrips(seconds), seconds + bench.options.deadline_s)
@@ -28,7 +29,7 @@ def run(bench: Bench) -> None:
 
     with ping_pong() as (_, measure_floor):
         floor = Racer(FLOOR, lambda: measure_floor(*two_cores(), round_trips))
-        for case in bench.cases(NAME, QUICK_CASES if bench.options.is_quick else tuple(SIZES)):
+        for case in bench.cases(NAME, QUICK_CASES if is_quick else tuple(SIZES)):
             start = Start(1, Work.ADD_ONE, SIZES[case])
             bench.race_chains(NAME, case, names, start, measure, beside=[floor])
 
@@ -56,6 +57,10 @@ QUESTION = Question(
         Target(
             text="W1 6.2 MB: remotemedia / iceoryx2 + event",
             figure=_median("6.2 MB", peers.OURS), base=_median("6.2 MB", peers.ICEORYX2), at_most=1.3,
+        ),
+        Target(
+            text="W1 4 KB: with spin_us / blocking",
+            figure=_median("4 KB", peers.SPINNING), base=_median("4 KB", peers.OURS), at_most=0.5,
         ),
         Target(
             text="W1 4 KB: frames kept for restarts / nothing kept",

@@ -8,6 +8,8 @@ from benchmarks.peers.base import Contestant
 
 OURS = "remotemedia"
 NEVER = "remotemedia, no restarts"
+SPINNING = "remotemedia, spin_us=100"
+ONE_CORE = "remotemedia, one core"
 SPARE = "remotemedia, warm spare"
 ICEORYX2 = "iceoryx2 + event"
 RING = "shared-memory ring"
@@ -19,6 +21,8 @@ RAY_ACTORS, RAY_GRAPH = "Ray actors", "Ray compiled graph"
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
     NEVER: "benchmarks.peers.ours:WithoutRestarts",
+    SPINNING: "benchmarks.peers.ours:Spinning",
+    ONE_CORE: "benchmarks.peers.ours:OneCore",
     SPARE: "benchmarks.peers.ours:WithWarmSpare",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
     RING: "benchmarks.peers.shm_ring:SharedMemoryRing",
@@ -39,8 +43,10 @@ BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH})
 """Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
 """
 
-CONTESTANTS = tuple(name for name in _ADAPTERS if name != SPARE)
-"""Of W1 and W2; a spare process changes nothing there."""
+ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
+"""Of W1 alone: settings for one frame in flight."""
+CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (*ONE_IN_FLIGHT, SPARE))
+"""Of W1 and W2."""
 QUICK_CONTESTANTS = (OURS, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
 

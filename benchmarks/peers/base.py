@@ -6,7 +6,6 @@ coroutine that never suspends costs about 0.1 µs.
 
 from __future__ import annotations
 
-import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -34,6 +33,8 @@ class Contestant(ABC):
 
     def stage_pids(self) -> Sequence[int]:
         """Process ids of the stages, in their order: those that multiprocessing knows. Override it for others."""
+        import multiprocessing  # here, so that workers, which import this module, need not
+
         children = sorted(multiprocessing.active_children(), key=lambda child: child.pid or 0)
         return [child.pid for child in children if child.pid is not None]
 

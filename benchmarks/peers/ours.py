@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from benchmarks.peers.base import Contestant
+from benchmarks.peers.our_nodes import AddOne, AddOneFresh, PassThrough
 from benchmarks.work import WINDOW, Array, Work
 from remotemedia import Node, PoolConfig, RestartPolicy, WorkerPool
-
-
-class AddOne(Node):
-    def process(self, frame: Array) -> Array:
-        out = self.empty_like(frame)
-        np.add(frame, 1, out=out)
-        return out
-
-
-class AddOneFresh(Node):
-    def process(self, frame: Array) -> Array:
-        return np.add(frame, 1)
-
-
-class PassThrough(Node):
-    def process(self, frame: Array) -> Array:
-        return frame
-
 
 NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.FRESH: AddOneFresh, Work.PASS_THROUGH: PassThrough}
 
@@ -37,6 +19,11 @@ class RemoteMedia(Contestant):
 
     settings: Mapping[str, Any] = {}
     """What differs from the pool's defaults. Only that is given, so that older versions take it as well."""
+
+    def __init__(self) -> None:
+        unknown = self.settings.keys() - {field.name for field in dataclasses.fields(PoolConfig)}
+        if unknown:
+            raise ImportError(f"this version has no PoolConfig({', '.join(sorted(unknown))}=)")
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
@@ -62,6 +49,18 @@ class WithoutRestarts(RemoteMedia):
     """The first death is the end, as with all the others: nothing is kept. The difference is what keeping costs."""
 
     settings: Mapping[str, Any] = {"restart": RestartPolicy.never()}
+
+
+class Spinning(RemoteMedia):
+    """Who waits looks for its frame before it sleeps, as long as there is a processor for each process."""
+
+    settings: Mapping[str, Any] = {"spin_us": 100}
+
+
+class OneCore(RemoteMedia):
+    """The driver and the stages share one processor: nobody has to be woken on another one."""
+
+    settings: Mapping[str, Any] = {"placement": "same_core"}
 
 
 class WithWarmSpare(RemoteMedia):

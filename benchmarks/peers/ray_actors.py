@@ -10,6 +10,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_CGRAPH_teardown_timeout", "2")  # it waits for actors that never answer, by default 30 s
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else it writes a token into the user's home
 
 import ray
@@ -21,7 +22,6 @@ from benchmarks.work import KIB, MIB, WINDOW, Array, Work
 STORE_BYTES = 512 * MIB
 
 
-@ray.remote(num_cpus=0)
 class Stage:
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -37,9 +37,10 @@ class RayChain(Contestant):
     _actors: list[Any]
 
     def start_actors(self, stages: int, work: Work) -> None:
+        actor: Any = ray.remote(num_cpus=0)(Stage)
         directory = f"{tempfile.gettempdir()}/ray"
         ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=STORE_BYTES, _temp_dir=directory)
-        self._actors = [Stage.remote(work) for _ in range(stages)]
+        self._actors = [actor.remote(work) for _ in range(stages)]
         self._pids: list[int] = ray.get([actor.pid.remote() for actor in self._actors])
 
     def stage_pids(self) -> Sequence[int]:
