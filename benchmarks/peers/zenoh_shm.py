@@ -13,7 +13,8 @@ from benchmarks.peers.ports import free_port
 from benchmarks.peers.spawned import Link, SpawnedChain
 from benchmarks.work import WINDOW, Array
 
-KEY = "frames"
+KEY, READY = "frames", "ready"
+READY_TIMEOUT_S = 0.2
 SEGMENT_BUFFERS = WINDOW + 4
 """Buffers in the sender's segment: the window, what the receiver works on, and some for fragmentation."""
 PAGE = 4096
@@ -23,6 +24,7 @@ class ZenohInlet:
     def __init__(self, port: int) -> None:
         self._session = zenoh.open(_config("connect", port))
         self._subscriber = self._session.declare_subscriber(KEY, zenoh.handlers.FifoChannel(WINDOW))
+        self._ready = self._session.declare_queryable(READY, lambda query: query.reply(READY, b""))
 
     def receive(self) -> Array:
         # The Python interface has no view of a received buffer: its bytes are a copy.
@@ -32,15 +34,16 @@ class ZenohInlet:
 class ZenohOutlet:
     def __init__(self, port: int, size: int) -> None:
         self._session = zenoh.open(_config("listen", port))
+        # What is sent before the receiver is known is lost, and the matching status of a publisher is true too early:
+        # the receiver answers a question once its subscription is there.
+        while not list(self._session.get(READY, timeout=READY_TIMEOUT_S)):
+            pass
         self._publisher = self._session.declare_publisher(KEY, congestion_control=zenoh.CongestionControl.BLOCK)
         segment = SEGMENT_BUFFERS * (size + PAGE)
         self._provider = zenoh.shm.ShmProvider.default_backend(segment)
         self._policy = zenoh.shm.BlockOn(zenoh.shm.GarbageCollect())
         self._size = size
         self._out = np.empty(size, np.uint8)
-        listener = self._publisher.declare_matching_listener()
-        while not self._publisher.matching_status:  # what is sent before that is lost
-            listener.recv()
 
     def loan(self, frame: Array) -> Array:
         return self._out
