@@ -97,9 +97,9 @@ class Bench:
             print(f"  {question} {case} ...", file=sys.stderr, flush=True)
             yield case
 
-    def rounds(self) -> Iterator[int]:
-        """Numbers of the rounds: the first one always, the others while there is time for one more."""
-        for turn in range(self.options.rounds):
+    def rounds(self, most: int | None = None) -> Iterator[int]:
+        """Numbers of the rounds, `most` at most: the first one always, the others while there is time for one more."""
+        for turn in range(self.options.rounds if most is None else min(most, self.options.rounds)):
             started = time.monotonic()
             yield turn
             if not self._time.has(time.monotonic() - started):
@@ -111,9 +111,9 @@ class Bench:
         """Who takes part: those named, or the versions that this run compares."""
         return tuple(self.versions) or names
 
-    def race(self, question: str, case: str, racers: Sequence[Racer]) -> None:
+    def race(self, question: str, case: str, racers: Sequence[Racer], most_rounds: int | None = None) -> None:
         """Let the racers be measured in turn, each round in another order; who fails drops out of the run."""
-        for turn in self.rounds():
+        for turn in self.rounds(most_rounds):
             self._one_round(question, case, racers, turn)
 
     def race_chains(

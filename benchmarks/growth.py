@@ -25,6 +25,8 @@ STAGES = {"1 stage": 1, "2 stages": 2, "4 stages": 4, "8 stages": 8, "16 stages"
 SESSIONS = {"1 session": 1, "4 sessions": 4, "16 sessions": 16, "64 sessions": 64}
 FRAMES = {"10³ frames": 10**3, "10⁴ frames": 10**4, "10⁵ frames": 10**5, "10⁶ frames": 10**6}
 QUICK_CASES = ("1 stage", "16 stages", "1 session", "64 sessions", "10³ frames", "10⁴ frames")
+ROUNDS = 3
+"""At most, each with processes of its own."""
 WARM_UP_FRAMES = 500
 FLAT = 1.3
 """Figures that differ by less than this from the least to the greatest load count as flat."""
@@ -107,7 +109,7 @@ def run(bench: Bench) -> None:
         else:
             call = Call("benchmarks.growth:many_sessions", (SESSIONS[case], 3_000 if is_quick else 20_000))
             measure = partial(bench.call_apart, call)
-        bench.race(NAME, case, [Racer(peers.OURS, measure)])
+        bench.race(NAME, case, [Racer(peers.OURS, measure)], ROUNDS)
     for case in bench.cases(NAME, [", ".join(marks)]):
         try:
             with bench.fresh_driver() as driver:

@@ -17,6 +17,8 @@ STAGES = 4
 CASE = f"{STAGES} stages"
 CONTESTANTS = (peers.OURS, peers.MP_QUEUE, peers.ICEORYX2, peers.RING, peers.EZMSG, peers.EXECUTOR)
 QUICK_CONTESTANTS = (peers.OURS,)
+ROUNDS = 3
+"""At most: counts do not need more, and each takes seconds."""
 WAIT_S = 2.0
 STREAM_S = 3600.0
 """Longer than it will live."""
@@ -42,7 +44,7 @@ def measure(bench: Bench, name: str) -> Metrics:
 def run(bench: Bench) -> None:
     names = QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS
     for case in bench.cases(NAME, [CASE]):
-        bench.race(NAME, case, [Racer(name, partial(measure, bench, name)) for name in names])
+        bench.race(NAME, case, [Racer(name, partial(measure, bench, name)) for name in names], ROUNDS)
 
 
 QUESTION = Question(
