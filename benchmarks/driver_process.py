@@ -87,7 +87,7 @@ class DriverProcess:
     def _launch(self) -> None:
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), *([] if self.contestant is None else [self.contestant])]
-        with theirs, self._output.open("wb") as output:
+        with ours, theirs, self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 [self._installation.python, "-m", "benchmarks.driver", *arguments],
                 cwd=self._installation.directory,
@@ -98,7 +98,7 @@ class DriverProcess:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches only the measuring side, which then closes the drivers
             )
-        self._connection = Connection(ours.detach())
+            self._connection = Connection(ours.detach())
 
     def wait_until_up(self) -> None:
         """Raises ContestantError("unavailable") if what it measures cannot be imported."""
