@@ -11,7 +11,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one pip at a time in one environment, and no tests beside a benchmark
-.PHONY: help venv demo test test-all lint type docs bench bench-quick chaos soak screenshots build clean
+.PHONY: help venv demo test test-all lint type docs bench bench-quick bench-peers bench-gate chaos soak screenshots build clean
 
 help: ## show this list
 	@echo "make <target> [PYTHON=/path/to/python3] [ARGS='arguments for the program']"
@@ -44,6 +44,13 @@ bench: $(VENV)/.bench ## measure against the floors and the alternatives
 
 bench-quick: $(VENV)/.bench ## the same in less than a minute
 	@$(PY) -m benchmarks --quick $(ARGS)
+
+bench-peers: $(VENV)/.bench ## install all alternatives that can be installed, and measure them too (some are large)
+	@$(PY) -m benchmarks.peers.install
+	@$(PY) -m benchmarks $(ARGS)
+
+bench-gate: $(VENV)/.bench ## fail if something is slower than in the last committed results
+	@$(PY) -m benchmarks --gate $(ARGS)
 
 chaos: $(VENV)/.dev ## kill workers all the time and compare the outputs with an undisturbed run; ten seeds
 	@$(PY) -m remotemedia.testing.chaos --seeds 10 --frames 10000 $(ARGS)

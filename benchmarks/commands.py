@@ -32,6 +32,15 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """Stream numbered frames, kill -9 the middle stage after `before_s`, go on for `after_s` →
+    the figures of `recovery.recovery_of`."""
+
+    before_s: float
+    after_s: float
+
+
+@dataclass(frozen=True)
 class Stop:
     """Stop the chain."""
 
@@ -53,7 +62,7 @@ class Call:
     arguments: tuple[Any, ...]
 
 
-Command = Start | RoundTrips | Stream | Stop | FirstResult | Call
+Command = Start | RoundTrips | Stream | Recovery | Stop | FirstResult | Call
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.commands import Answer, Call, Command, FirstResult, RoundTrips, Start, Stop, Stream
+from benchmarks.commands import Answer, Call, Command, FirstResult, Recovery, RoundTrips, Start, Stop, Stream
 from benchmarks.peers.base import Contestant
+from benchmarks.recovery import recovery_of
 from benchmarks.summary import percentile
-from benchmarks.work import WINDOW, FrameSource, WrongOutputError
+from benchmarks.work import WINDOW, Array, FrameSource, NumberedSource, WrongOutputError
 
 WARM_UP_FRAMES = 3 * WINDOW
 LEAST_ROUND_TRIPS = 5
@@ -32,7 +35,7 @@ class Driver:
         self._contestant = contestant
         self._source: FrameSource
 
-    async def carry_out(self, command: Command) -> Any:
+    async def carry_out(self, command: Command) -> Any:  # noqa: PLR0911 - one for each command
         match command:
             case Start():
                 return await self._start(command)
@@ -40,6 +43,8 @@ class Driver:
                 return await self._round_trips(seconds)
             case Stream(seconds):
                 return await self._stream(seconds)
+            case Recovery():
+                return await self._recovery(command)
             case Stop():
                 return await self._chain.stop()
             case FirstResult():
@@ -53,7 +58,8 @@ class Driver:
         assert self._contestant is not None
         return self._contestant
 
-    async def _start(self, command: Start | FirstResult) -> None:
+    async def _start(self, command: Start) -> None:
+        self._begun = command
         self._source = FrameSource(command.size, command.work, command.stages)
         await self._chain.start(command.stages, command.work, command.size)
         async for out in self._chain.stream(self._source.frames_for(0.0, WARM_UP_FRAMES), WINDOW):
@@ -83,6 +89,30 @@ class Driver:
         streamed = source.received - before
         source.check_whole(await chain.roundtrip(source.next_frame()))
         return {"frames": streamed + 1, "frames_per_s": streamed / elapsed}
+
+    async def _recovery(self, command: Recovery) -> Mapping[str, float]:
+        """Every output is checked to be the next one: that none is missing or comes twice is part of the figure."""
+        source = NumberedSource(self._begun.size, self._begun.work, self._begun.stages)
+        pids = self._chain.stage_pids()
+        if len(pids) != self._begun.stages:
+            raise RuntimeError(f"{self._begun.stages} stages, but the processes {pids}")
+        times: list[float] = []
+        killed = 0.0
+        clock = time.perf_counter
+        started = clock()
+
+        def frames() -> Iterator[Array]:
+            while not killed or clock() < killed + command.after_s:
+                yield source.next_frame()
+
+        async for out in self._chain.stream(frames(), WINDOW):
+            source.check(out)
+            times.append(clock())
+            if not killed and times[-1] > started + command.before_s:
+                os.kill(pids[len(pids) // 2], signal.SIGKILL)
+                killed = clock()
+        source.check_count()
+        return recovery_of([at - started for at in times], killed - started, WINDOW)
 
     async def _first_result(self, command: FirstResult) -> Mapping[str, float]:
         source = FrameSource(command.size, command.work, command.stages)

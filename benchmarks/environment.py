@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("remotemedia", "iceoryx2", "numpy", "pyzmq", "cloudpickle", "msgspec", "psutil", "uvloop", "ezmsg")
+PACKAGES = (
+    "remotemedia", "iceoryx2", "numpy", "pyzmq", "cloudpickle", "msgspec", "psutil", "uvloop",
+    "ezmsg", "loky", "mpire", "eclipse-zenoh", "dora-rs", "ray",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -38,9 +38,10 @@ while os.read(0, 1):
 """
 COPY_SIZES = ("4 KB", "1 MB", "6.2 MB")
 ROTATING_BUFFERS = 16
+COPY = f"memcpy, {ROTATING_BUFFERS} buffers in turn"
 COPY_WAYS = {
     "memcpy, same buffers": 1,
-    f"memcpy, {ROTATING_BUFFERS} buffers in turn": ROTATING_BUFFERS,
+    COPY: ROTATING_BUFFERS,
     "memcpy, fresh memory": 0,
 }
 
@@ -107,7 +108,7 @@ def two_cores() -> tuple[int, int]:
 def copy_us(size: int, buffers: int, seconds: float) -> dict[str, float]:
     """Copying `size` bytes between `buffers` pairs of warm buffers in turn; 0 buffers: into fresh memory each time."""
     sources = [np.ones(size, np.uint8) for _ in range(buffers or 1)]
-    targets = [np.zeros(size, np.uint8) for _ in range(buffers)]
+    targets = [np.ones(size, np.uint8) for _ in range(buffers)]  # written to, so that the memory is there
     times: list[int] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 2 * ROTATING_BUFFERS:
@@ -125,19 +126,18 @@ def copy_us(size: int, buffers: int, seconds: float) -> dict[str, float]:
 def run(bench: Bench) -> None:
     first, second = two_cores()
     round_trips = 2_000 if bench.options.is_quick else 20_000
-    if bench.has_time(NAME, "wake-up"):
-        with ping_pong() as (language, measure):
-            places = {"two cores": (first, second), "one core": (first, first), "unpinned": (ANYWHERE, ANYWHERE)}
-            for case, (one, other) in places.items():
-                racer = Racer(f"{WAKE_UP} ({language})", partial(measure, one, other, round_trips))
-                bench.race(NAME, case, [racer])
+    places = {"two cores": (first, second), "one core": (first, first), "unpinned": (ANYWHERE, ANYWHERE)}
     seconds = bench.options.round_s / 8
-    for case in COPY_SIZES:
-        if bench.has_time(NAME, f"memcpy {case}"):
-            size = SIZES[case]
-            bench.race(NAME, case, [Racer(way, partial(copy_us, size, n, seconds)) for way, n in COPY_WAYS.items()])
+    with ping_pong() as (language, measure):
+        for case in bench.cases(NAME, (*places, *COPY_SIZES)):
+            if case in places:
+                one, other = places[case]
+                bench.race(NAME, case, [Racer(f"{WAKE_UP} ({language})", partial(measure, one, other, round_trips))])
+            else:
+                size = SIZES[case]
+                bench.race(NAME, case, [Racer(way, partial(copy_us, size, n, seconds)) for way, n in COPY_WAYS.items()])
 
 
 QUESTION = Question(
-    name=NAME, title="floors of this machine: median / p99 µs", metrics=("median_us", "p99_us"), run=run
+    name=NAME, title="floors of this machine: median / p99 µs", metrics=("median_us", "p99_us"), run=run, share=1.2
 )

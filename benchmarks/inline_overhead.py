@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.commands import Call
 from benchmarks.peers import OURS
-from benchmarks.questions import Question
+from benchmarks.questions import Question, Row
 from benchmarks.report import Key, Target
 from benchmarks.summary import rotated
 from benchmarks.work import WrongOutputError
@@ -66,10 +66,9 @@ async def _timed_us(way: Callable[[], Awaitable[Sequence[Any]]], expected: Seque
 
 def run(bench: Bench) -> None:
     frames = 5_000 if bench.options.is_quick else 50_000
-    for case, nodes in CASES.items():
-        if bench.has_time(NAME, case):
-            call = Call("benchmarks.inline_overhead:measure", (nodes, frames, bench.options.rounds))
-            bench.measure_apart(NAME, case, "us_per_node", call)
+    for case in bench.cases(NAME, tuple(CASES)):
+        call = Call("benchmarks.inline_overhead:measure", (CASES[case], frames, bench.options.rounds))
+        bench.measure_apart(NAME, case, "us_per_node", call)
 
 
 def _figure(case: str, way: str) -> Key:
@@ -81,6 +80,8 @@ QUESTION = Question(
     title="in-process execution, pass-through nodes: µs per node and frame",
     metrics=("us_per_node",),
     run=run,
+    share=0.8,
+    gate=(Row(_figure("8 nodes", INSTANCES), _figure("8 nodes", BARE)),),
     targets=(
         Target(
             text="inline, 8 nodes: instances over bare calls, µs",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -35,6 +37,29 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
     return total
 
 
+def pss_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Memory of the processes, each shared page counted once (PSS: a page belongs in parts to all who map it)."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += 1024 * int(line.split()[1])
+    return total
+
+
+def sleeps(processes: Iterable[psutil.Process]) -> int:
+    """How often threads of the processes have gone to sleep so far, which is how often they were woken."""
+    total = 0
+    for process in processes:
+        for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                for line in status.read_text().splitlines():
+                    if line.startswith("voluntary_ctxt_switches:"):
+                        total += int(line.split()[1])
+    return total
+
+
 def mapped_shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     """Files in /dev/shm that the processes have mapped."""
     found = set()
@@ -45,6 +70,32 @@ def mapped_shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
                 if path and not path.endswith(" (deleted)"):
                     found.add(SHARED_MEMORY / path)
     return found
+
+
+@contextlib.contextmanager
+def ended(pids: Iterable[int]) -> Iterator[Callable[[float], set[int]]]:
+    """How to wait for the end of processes that need not be our children: the call waits up to so many seconds and
+    returns those that still run. A process has ended when the kernel says so, whether its parent has noticed or not.
+    """
+    with contextlib.ExitStack() as stack:
+        waiting: dict[int, int] = {}
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                stack.callback(os.close, fd)
+                waiting[fd] = pid
+
+        def wait(seconds: float) -> set[int]:
+            end = time.monotonic() + seconds
+            while waiting:
+                ready, _, _ = select.select([*waiting], [], [], max(0.0, end - time.monotonic()))
+                if not ready:
+                    break
+                for fd in ready:
+                    del waiting[fd]
+            return {*waiting.values()}
+
+        yield wait
 
 
 def end_all(processes: Sequence[psutil.Process], grace_s: float) -> list[psutil.Process]:

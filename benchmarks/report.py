@@ -5,12 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from benchmarks.summary import median, shown, spread
 
 FATAL = frozenset({"wrong output", "hung", "error", "died"})
-"""Failures that make the whole run fail; "unavailable" and "out of time" only leave a gap."""
+"""Failures that make the whole run fail; "unavailable" and "not recovered" only leave a gap."""
+NOT_RECOVERED = "not recovered"
+"""After a kill there were no more results, as the contestant promises none."""
 
 
 class Key(NamedTuple):
@@ -55,6 +57,8 @@ class Target:
     """How `figure` and `base` make the value that is judged."""
     at_most: float | None = None
     at_least: float | None = None
+    is_quick: bool = True
+    """Whether the quick set measures it as well."""
 
     def judge(self, report: Report) -> Verdict:
         figure, base = report.median_of(self.figure), 1.0 if self.base is None else report.median_of(self.base)
@@ -112,6 +116,15 @@ class Report:
     def has_failed(self) -> bool:
         """Whether an output was wrong or a contestant hung or broke."""
         return any(failure.kind in FATAL for failure in self.failures)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """What `as_json` wrote. Raises KeyError if the document is something else."""
+        figures = {
+            Key(item["question"], item["case"], item["contestant"], item["metric"]): list(item["rounds"])
+            for item in document["figures"]
+        }
+        return cls(figures, [Failure(**item) for item in document["failures"]], list(document["leftovers"]))
 
     def as_json(self) -> dict[str, Any]:
         """Every round's figure, so that others can compute what they like."""

@@ -31,11 +31,11 @@ def question_table(question: Question, report: Report) -> list[str]:
     return [f"{question.name}: {question.title}", *aligned(rows), ""]
 
 
-def target_lines(questions: Iterable[Question], report: Report) -> list[str]:
+def target_lines(questions: Iterable[Question], report: Report, is_quick: bool = False) -> list[str]:
     """One line per target: what it bounds, the bound, the value, and whether it is met."""
     rows = [["target", "bound", "value", ""]]
     for question in questions:
-        for target in question.targets:
+        for target in question.targets_of(is_quick):
             verdict = target.judge(report)
             value = "-" if verdict.value is None else shown(verdict.value)
             rows.append([verdict.text, target.bound, value, verdict.word])
@@ -52,10 +52,12 @@ def failure_lines(report: Report) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def render(questions: Sequence[Question], report: Report, environment: dict[str, Any]) -> str:
+def render(
+    questions: Sequence[Question], report: Report, environment: dict[str, Any], is_quick: bool = False
+) -> str:
     """The whole report."""
     machine = "{cpu_model}, {cores} cores, Linux {kernel}, Python {python}, commit {commit}"
     lines = [machine.format(**environment), "medians over the rounds; ± is half the range between rounds", ""]
     for question in questions:
         lines += question_table(question, report)
-    return "\n".join([*lines, *target_lines(questions, report), *failure_lines(report)])
+    return "\n".join([*lines, *target_lines(questions, report, is_quick), *failure_lines(report)])

@@ -10,12 +10,13 @@ from functools import partial
 from benchmarks import peers
 from benchmarks.bench import Bench, Metrics, Racer
 from benchmarks.commands import FirstResult
-from benchmarks.questions import Question
+from benchmarks.questions import Question, Row
 from benchmarks.report import Key, Target
 from benchmarks.work import SIZES, Work
 
 NAME = "W3"
 CASES = {"1 stage": 1, "4 stages": 4}
+QUICK_CASES = ("4 stages",)
 CONTESTANTS = (peers.OURS, peers.MP_QUEUE, peers.ICEORYX2, peers.EZMSG)
 QUICK_CONTESTANTS = (peers.OURS, peers.MP_QUEUE)
 
@@ -27,12 +28,9 @@ def measure(bench: Bench, name: str, stages: int) -> Metrics:
 
 
 def run(bench: Bench) -> None:
-    contestants = QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS
-    for case, stages in CASES.items():
-        if bench.has_time(NAME, case):
-            # Contestants that cannot take part are found here, once, and not in every round.
-            available = bench.drivers(NAME, case, contestants)
-            bench.race(NAME, case, [Racer(name, partial(measure, bench, name, stages)) for name in available])
+    contestants = bench.contestants(QUICK_CONTESTANTS if bench.options.is_quick else CONTESTANTS)
+    for case in bench.cases(NAME, QUICK_CASES if bench.options.is_quick else tuple(CASES)):
+        bench.race(NAME, case, [Racer(name, partial(measure, bench, name, CASES[case])) for name in contestants])
 
 
 QUESTION = Question(
@@ -40,12 +38,20 @@ QUESTION = Question(
     title="start of the stages until the first result: ms",
     metrics=("first_result_ms",),
     run=run,
+    share=3.5,
+    can_compare=True,
     targets=(
         Target(
             text="W3 4 stages: remotemedia / spawned multiprocessing",
             figure=Key(NAME, "4 stages", peers.OURS, "first_result_ms"),
             base=Key(NAME, "4 stages", peers.MP_QUEUE, "first_result_ms"),
             at_most=1.5,
+        ),
+    ),
+    gate=(
+        Row(
+            Key(NAME, "4 stages", peers.OURS, "first_result_ms"),
+            Key(NAME, "4 stages", peers.MP_QUEUE, "first_result_ms"),
         ),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ SOURCE_BUFFERS = 3
 contestant may hold on to them while it sends."""
 
 
+NUMBER_BYTES = 8
+"""Of a numbered frame: its number, little endian."""
+
+
 class WrongOutputError(Exception):
     """A contestant returned something else than it should have."""
 
@@ -32,19 +36,26 @@ class Work(enum.Enum):
     """What each stage does with a frame."""
 
     ADD_ONE = "+1"
+    """Into memory that the transport gives, where it gives any."""
+    FRESH = "+1, fresh array"
+    """Into an array made for the frame, as most numpy code does."""
     PASS_THROUGH = "pass"
+    """Nothing: the input is the output."""
 
-    def apply(self, frame: Array, out: Array) -> None:
-        """Write the result for `frame` into `out`, which may be `frame` itself."""
-        if self is Work.ADD_ONE:
-            np.add(frame, 1, out=out)
-        elif out is not frame:
-            np.copyto(out, frame)
+    def result_for(self, frame: Array, loan: Callable[[Array], Array]) -> Array:
+        """The output for `frame`: the frame itself, a fresh array, or what `loan(frame)` gave, written to."""
+        if self is Work.PASS_THROUGH:
+            return frame
+        if self is Work.FRESH:
+            return np.add(frame, 1)
+        out = loan(frame)
+        np.add(frame, 1, out=out)
+        return out
 
     @property
     def increment(self) -> int:
         """What one stage adds to every byte (modulo 256)."""
-        return 1 if self is Work.ADD_ONE else 0
+        return 0 if self is Work.PASS_THROUGH else 1
 
 
 class FrameSource:
@@ -100,6 +111,28 @@ class FrameSource:
         """Raise WrongOutputError unless every frame sent has come back."""
         if self.received != self.sent:
             raise WrongOutputError(f"{self.sent} frames sent, {self.received} came back")
+
+
+class NumberedSource(FrameSource):
+    """Each frame is a copy with its number in the first eight bytes: one frame lost, repeated or overtaken shows,
+    where the cheaper check sees a shift only within SOURCE_BUFFERS frames.
+    """
+
+    def next_frame(self) -> Array:
+        number = self.sent
+        frame = super().next_frame().copy()
+        frame[:NUMBER_BYTES] = np.frombuffer(number.to_bytes(NUMBER_BYTES, "little"), np.uint8)
+        return frame
+
+    def check(self, out: Any) -> None:
+        """Raise WrongOutputError unless `out` is the output for the next frame that is due."""
+        number, size = self.received, self._size
+        self.received += 1
+        if not isinstance(out, np.ndarray) or out.shape != (size,) or out.dtype != np.uint8:
+            raise WrongOutputError(f"output {number} is {_described(out)}, expected a uint8 array of {size} bytes")
+        found = int.from_bytes((out[:NUMBER_BYTES] - np.uint8(self._increment)).tobytes(), "little")
+        if found != number:
+            raise WrongOutputError(f"output {number} belongs to frame {found}: lost, repeated or out of order")
 
 
 def _described(value: Any) -> str:

@@ -10,27 +10,44 @@ OURS = "remotemedia"
 NEVER = "remotemedia, no restarts"
 SPINNING = "remotemedia, spin_us=100"
 ONE_CORE = "remotemedia, one core"
+SPARE = "remotemedia, warm spare"
 ICEORYX2 = "iceoryx2 + event"
+RING = "shared-memory ring"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
+EXECUTOR = "ProcessPoolExecutor"
+RAY_ACTORS, RAY_GRAPH = "Ray actors", "Ray compiled graph"
 
 _ADAPTERS = {
     OURS: "benchmarks.peers.ours:RemoteMedia",
     NEVER: "benchmarks.peers.ours:WithoutRestarts",
     SPINNING: "benchmarks.peers.ours:Spinning",
     ONE_CORE: "benchmarks.peers.ours:OneCore",
+    SPARE: "benchmarks.peers.ours:WithWarmSpare",
     ICEORYX2: "benchmarks.peers.iceoryx2_event:Iceoryx2Event",
-    "shared-memory ring": "benchmarks.peers.shm_ring:SharedMemoryRing",
+    RING: "benchmarks.peers.shm_ring:SharedMemoryRing",
     EZMSG: "benchmarks.peers.ezmsg_units:EzmsgUnits",
     "pyzmq ipc": "benchmarks.peers.zmq_ipc:ZmqIpc",
     "multiprocessing.Pipe": "benchmarks.peers.mp_pipe:MultiprocessingPipe",
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
+    "multiprocessing.Pool": "benchmarks.peers.mp_pool:MultiprocessingPool",
+    EXECUTOR: "benchmarks.peers.process_pool_executor:ProcessPools",
+    "loky": "benchmarks.peers.loky_executor:LokyExecutor",
+    "MPIRE": "benchmarks.peers.mpire_pool:MpirePool",
+    "zenoh shared memory": "benchmarks.peers.zenoh_shm:ZenohSharedMemory",
+    RAY_ACTORS: "benchmarks.peers.ray_actors:RayActors",
+    RAY_GRAPH: "benchmarks.peers.ray_actors:RayCompiledGraph",
 }
 
-CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (SPINNING, ONE_CORE))
+BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH})
+"""Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
+"""
+
 ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
 """Of W1 alone: settings for one frame in flight."""
-QUICK_CONTESTANTS = (OURS, NEVER, ICEORYX2, EZMSG)
+CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (*ONE_IN_FLIGHT, SPARE))
+"""Of W1 and W2."""
+QUICK_CONTESTANTS = (OURS, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
 
 

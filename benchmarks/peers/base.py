@@ -7,7 +7,7 @@ coroutine that never suspends costs about 0.1 µs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from benchmarks.work import Array, Work
 
@@ -30,6 +30,13 @@ class Contestant(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """End the processes and give back what they used."""
+
+    def stage_pids(self) -> Sequence[int]:
+        """Process ids of the stages, in their order: those that multiprocessing knows. Override it for others."""
+        import multiprocessing  # here, so that workers, which import this module, need not
+
+        children = sorted(multiprocessing.active_children(), key=lambda child: child.pid or 0)
+        return [child.pid for child in children if child.pid is not None]
 
 
 class BlockingContestant(Contestant):

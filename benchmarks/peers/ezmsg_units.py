@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 os.environ.setdefault("EZMSG_LOGLEVEL", "ERROR")
@@ -15,6 +14,7 @@ import ezmsg.core as ez
 import numpy as np
 
 from benchmarks.peers.base import Contestant
+from benchmarks.peers.ports import free_port
 from benchmarks.work import KIB, WINDOW, Array, Work
 
 HEADER_BYTES = 4 * KIB
@@ -40,16 +40,12 @@ class Stage(ez.Unit):  # type: ignore[misc]
     @ez.subscriber(INPUT)  # type: ignore[untyped-decorator]
     @ez.publisher(OUTPUT)  # type: ignore[untyped-decorator]
     async def on_frame(self, frame: Array) -> AsyncGenerator[tuple[object, Array], None]:
-        if self.SETTINGS.work is Work.PASS_THROUGH:
-            yield self.OUTPUT, frame
-            return
-        self.SETTINGS.work.apply(frame, self._out)
-        yield self.OUTPUT, self._out
+        yield self.OUTPUT, self.SETTINGS.work.result_for(frame, lambda _: self._out)
 
 
 class EzmsgUnits(Contestant):
     async def start(self, stages: int, work: Work, size: int) -> None:
-        self._context = ez.GraphContext(("127.0.0.1", _free_port()), auto_start=True)
+        self._context = ez.GraphContext(("127.0.0.1", free_port()), auto_start=True)
         await self._context.__aenter__()
         units = [Stage(StageSettings(work=work, size=size)) for _ in range(stages)]
         edges = [(before.OUTPUT, after.INPUT) for before, after in itertools.pairwise(units)]
@@ -86,10 +82,3 @@ class EzmsgUnits(Contestant):
     async def stop(self) -> None:
         await asyncio.to_thread(self._runner.stop)
         await self._context.__aexit__(None, None, None)
-
-
-def _free_port() -> int:
-    """A port for a graph server of our own, so that no other ezmsg program is joined by accident."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from benchmarks.peers.base import Contestant
+from benchmarks.peers.our_nodes import AddOne, AddOneFresh, PassThrough
 from benchmarks.work import WINDOW, Array, Work
 from remotemedia import Node, PoolConfig, RestartPolicy, WorkerPool
 
-
-class AddOne(Node):
-    def process(self, frame: Array) -> Array:
-        out = self.empty_like(frame)
-        np.add(frame, 1, out=out)
-        return out
-
-
-class PassThrough(Node):
-    def process(self, frame: Array) -> Array:
-        return frame
-
-
-NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.PASS_THROUGH: PassThrough}
+NODES: dict[Work, type[Node]] = {Work.ADD_ONE: AddOne, Work.FRESH: AddOneFresh, Work.PASS_THROUGH: PassThrough}
 
 
 class RemoteMedia(Contestant):
     """The window, from end to end, is a setting of the pool; `stream` keeps it by itself."""
 
     settings: Mapping[str, Any] = {}
-    """What differs from the pool's defaults."""
+    """What differs from the pool's defaults. Only that is given, so that older versions take it as well."""
+
+    def __init__(self) -> None:
+        unknown = self.settings.keys() - {field.name for field in dataclasses.fields(PoolConfig)}
+        if unknown:
+            raise ImportError(f"this version has no PoolConfig({', '.join(sorted(unknown))}=)")
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         nodes = [NODES[work](name=f"stage_{index}") for index in range(stages)]
@@ -45,6 +37,9 @@ class RemoteMedia(Contestant):
     async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
         async for out in self._pool.stream(frames):
             yield out
+
+    def stage_pids(self) -> Sequence[int]:
+        return [worker.pid for worker in self._pool.snapshot(memory=False).workers if worker.pid is not None]
 
     async def stop(self) -> None:
         await self._pool.__aexit__(None, None, None)
@@ -66,3 +61,9 @@ class OneCore(RemoteMedia):
     """The driver and the stages share one processor: nobody has to be woken on another one."""
 
     settings: Mapping[str, Any] = {"placement": "same_core"}
+
+
+class WithWarmSpare(RemoteMedia):
+    """A process that has done its imports waits to replace a worker that dies."""
+
+    settings: Mapping[str, Any] = {"warm_spares": 1}

@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import sys
 from abc import abstractmethod
+from collections.abc import Sequence
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
@@ -76,6 +77,9 @@ class SpawnedChain(BlockingContestant):
     def receive(self) -> Array:
         return self._inlet.receive()
 
+    def stage_pids(self) -> Sequence[int]:
+        return [process.pid for process in self._processes if process.pid is not None]
+
     async def stop(self) -> None:
         for process in self._processes:
             process.terminate()
@@ -96,7 +100,4 @@ def run_stage(source: Link, sink: Link, work: Work, all_up: Barrier) -> None:
     all_up.wait(START_TIMEOUT_S)
     with contextlib.suppress(EOFError):  # the other side of a pipe is gone: so is the run
         while True:
-            frame = inlet.receive()
-            out = outlet.loan(frame)
-            work.apply(frame, out)
-            outlet.send(out)
+            outlet.send(work.result_for(inlet.receive(), outlet.loan))

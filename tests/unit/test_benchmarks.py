@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import json
 import operator
+import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 import benchmarks.__main__ as command_line
 from benchmarks import environment, peers
+from benchmarks.allotment import Allotment
 from benchmarks.bench import Bench, Options, Racer
-from benchmarks.commands import Call, RoundTrips, Start, Stop
-from benchmarks.driver_process import ContestantError, DriverProcess
-from benchmarks.floors import ANYWHERE, _ping_pong_in_python, ping_pong
-from benchmarks.process_tree import cpu_seconds, tree_of
+from benchmarks.driver_process import ContestantError
+from benchmarks.peers.install import install, requirements
 from benchmarks.questions import Question
 from benchmarks.report import Key, Report, Target
 from benchmarks.summary import median, percentile, rotated, shown, spread
 from benchmarks.table import aligned, failure_lines, question_table, render, target_lines
-from benchmarks.work import SOURCE_BUFFERS, FrameSource, Work, WrongOutputError
+from benchmarks.work import SOURCE_BUFFERS, FrameSource, NumberedSource, Work, WrongOutputError
 
 OPTIONS = Options(rounds=3, deadline_s=30.0)
 
@@ -109,6 +106,26 @@ def test_the_whole_check_sees_a_byte_that_the_quick_one_does_not():
         source.check_whole(out)
 
 
+@pytest.mark.parametrize("wrong", [0, 2, 1 + SOURCE_BUFFERS, 300])
+def test_a_numbered_frame_has_one_place_only(wrong):
+    source = NumberedSource(64, Work.ADD_ONE, stages=3)
+    received = outputs(source.frames_for(0.0, at_least=301), 3)
+    source.check(received[0])
+    with pytest.raises(WrongOutputError, match="belongs to frame"):
+        source.check(received[wrong])
+
+
+@pytest.mark.parametrize(("work", "expected"), [(Work.ADD_ONE, 1), (Work.FRESH, 1), (Work.PASS_THROUGH, 0)])
+def test_each_work_gives_its_result_where_it_should(work, expected):
+    frame, slot = np.zeros(8, np.uint8), np.full(8, 9, np.uint8)
+    result = work.result_for(frame, lambda given: slot)
+    assert (result == expected).all()
+    assert (frame == 0).all()
+    assert (result is slot) == (work is Work.ADD_ONE)
+    assert (result is frame) == (work is Work.PASS_THROUGH)
+    assert work.increment == expected
+
+
 def test_missing_outputs_are_counted():
     source = FrameSource(64, Work.ADD_ONE, stages=1)
     source.next_frame()
@@ -133,11 +150,28 @@ def test_contestants_alternate_and_who_fails_drops_out():
     assert "hung: b (Q case): no answer within 1 s" in failure_lines(bench.report)
 
 
-def test_no_case_begins_after_the_budget():
-    with Bench(Options(budget_s=0.0)) as bench:
-        assert not bench.has_time("W1", "4 KB")
-    assert [failure.kind for failure in bench.report.failures] == ["out of time"]
-    assert not bench.report.has_failed
+def test_without_time_left_every_case_still_has_its_first_round():
+    with Bench(Options(budget_s=0.0, rounds=5)) as bench:
+        for question in bench.parts(["W1", "W2"], [1.0, 5.0]):
+            for case in bench.cases(question, ["4 KB", "1 MB"]):
+                bench.race(question, case, [Racer("a", lambda: {"us": 1.0})])
+    assert [(key.question, key.case, values) for key, values in bench.report.figures.items()] == [
+        (question, case, [1.0]) for question in ("W1", "W2") for case in ("4 KB", "1 MB")
+    ]
+
+
+def test_time_that_a_part_does_not_use_is_there_for_the_next():
+    now = [100.0]
+    parts = Allotment.of(60.0, lambda: now[0]).split([1.0, 2.0, 1.0])
+    assert next(parts).ends == 115.0
+    now[0] = 104.0  # 56 s are left for weights of 3
+    assert next(parts).ends == pytest.approx(104 + 56 * 2 / 3)
+    now[0] = 158.0
+    last = next(parts)
+    assert last.ends == 160.0
+    assert last.has(2.0)
+    assert not last.has(2.1)
+    assert Allotment.of(None, lambda: now[0]).has(1e9)
 
 
 def test_what_is_not_installed_is_skipped_by_name_and_said_once():
@@ -174,6 +208,25 @@ def test_targets_are_judged_by_medians_of_the_run(bounds, value, word):
     verdict = Target(text="t", figure=Key("Q", "small", "ours", "us"), **target).judge(sample_report())
     assert verdict.value == value
     assert verdict.word == word
+
+
+def test_a_target_of_the_whole_set_is_no_gap_in_the_quick_one():
+    quick, whole = (
+        Target(text=text, figure=Key("Q", "small", "ours", "us"), at_most=1.0, is_quick=text == "quick")
+        for text in ("quick", "whole")
+    )
+    question = Question(name="Q", title="", metrics=("us",), run=lambda bench: None, targets=(quick, whole))
+    assert question.targets_of(is_quick=True) == (quick,)
+    assert question.targets_of(is_quick=False) == (quick, whole)
+    assert len(target_lines([question], Report(), is_quick=True)) == 3
+
+
+def test_a_report_comes_back_from_its_json():
+    report = sample_report()
+    report.fail("W5", "4 KB", "theirs", "not recovered", "no result within 5 s")
+    again = Report.from_json(json.loads(json.dumps(report.as_json())))
+    assert again == report
+    assert not again.has_failed
 
 
 QUESTION = Question(
@@ -252,88 +305,17 @@ def test_wrong_usage_exits_2_and_says_what_there_is(arguments, message, capsys):
 
 
 def test_every_target_can_be_met_by_what_its_question_measures():
-    names = {*peers.CONTESTANTS}
+    names = {*peers.CONTESTANTS, *peers.ONE_IN_FLIGHT, peers.SPARE}
     for question in command_line.QUESTIONS.values():
         for target in question.targets:
             assert target.figure.question == question.name
             assert target.figure.metric in question.metrics
             assert (target.at_most is None) != (target.at_least is None)
-            if question.name in {"W2", "W3", "W4"}:
+            if question.name in {"W2", "W3", "W4", "W5", "W6"}:
                 assert {key.contestant for key in (target.figure, target.base) if key} <= names
 
 
-def test_a_hung_driver_is_killed_with_its_deadline():
-    driver = DriverProcess()
-    try:
-        driver.wait_until_up()
-        (process,) = tree_of(driver._process.pid)
-        with pytest.raises(ContestantError) as caught:
-            driver.ask(Call("asyncio:sleep", (3600,)), deadline_s=0.05)
-        assert caught.value.kind == "hung"
-    finally:
-        driver.close()
-    assert not psutil.pid_exists(process.pid)
-
-
-WRONG_WAY = functools.partial(asyncio.sleep, 0, [1])
-
-
-@pytest.mark.parametrize(
-    ("call", "kind", "detail"),
-    [
-        (Call("no_such_module:f", ()), "unavailable", "no_such_module"),
-        (Call("asyncio:sleep", ("soon",)), "error", "TypeError"),
-        (Call("benchmarks.inline_overhead:_timed_us", (WRONG_WAY, [1, 2])), "wrong output", "1 outputs, not the 2"),
-    ],
-)
-def test_what_goes_wrong_in_a_driver_is_told(call, kind, detail):
-    driver = DriverProcess()
-    try:
-        driver.wait_until_up()
-        with pytest.raises(ContestantError) as caught:
-            driver.ask(call, OPTIONS.deadline_s)
-        assert caught.value.kind == kind
-        assert detail in caught.value.detail
-    finally:
-        assert driver.close() == []
-
-
-def test_a_driver_that_dies_is_reported_with_its_exit_status():
-    driver = DriverProcess()
-    try:
-        driver.wait_until_up()
-        with pytest.raises(ContestantError) as caught:
-            driver.ask(Call("os:_exit", (3,)), OPTIONS.deadline_s)
-        assert caught.value.kind == "died"
-        assert "exit status 3" in caught.value.detail
-    finally:
-        driver.close()
-
-
-def test_a_chain_runs_from_start_to_stop_and_leaves_nothing_behind():
-    driver = DriverProcess(peers.MP_QUEUE)
-    try:
-        driver.wait_until_up()
-        driver.ask(Start(1, Work.ADD_ONE, 64), OPTIONS.deadline_s)
-        metrics = driver.ask(RoundTrips(0.0), OPTIONS.deadline_s)
-        assert 0 < metrics["median_us"] <= metrics["p99_us"]
-        assert driver.cpu_seconds() > 0
-        driver.ask(Stop(), OPTIONS.deadline_s)
-    finally:
-        assert driver.close() == []
-
-
-def test_cpu_time_of_an_ended_process_counts_as_nothing():
-    process = psutil.Popen(["true"])
-    process.wait()
-    assert cpu_seconds([process]) == 0.0
-
-
-def test_both_ping_pongs_measure():
-    for metrics in (_ping_pong_in_python(ANYWHERE, ANYWHERE, 20), _measured_floor()):
-        assert 0 < metrics["median_us"] <= metrics["p99_us"]
-
-
-def _measured_floor() -> dict[str, float]:
-    with ping_pong() as (_, measure):
-        return measure(ANYWHERE, ANYWHERE, 20)
+def test_a_peer_that_cannot_be_installed_leaves_out_itself_alone():
+    pip = (sys.executable, "-c", "import sys; sys.exit('no matching distribution' if 'bad' in sys.argv[1] else 0)")
+    assert install(["good>=1", "bad>=2", "better"], pip) == {"bad>=2": "no matching distribution"}
+    assert {"ezmsg", "loky", "mpire"} <= {requirement.partition(">=")[0] for requirement in requirements()}
