@@ -220,9 +220,8 @@ class PoolConfig:
     python_executable: str | None = None
     """Interpreter of the workers; default: the coordinator's."""
     ray_address: str | None = None
-    """For executor="ray": the cluster to join, as `ray.init(address=)` takes it ("auto", "10.0.0.1:6379",
-    "ray://..." is not supported). None: the one that the program has joined already, else what `ray.init()` finds or
-    starts. Other executors do not look at it."""
+    """For executor="ray": the cluster to join, as `ray.init(address=)` takes it ("auto", "10.0.0.1:6379"). None: the
+    one that the program has joined already, else what `ray.init()` finds or starts. Others do not look at it."""
 
     def __post_init__(self) -> None:
         _require_type("channel", self.channel, ChannelConfig, "a ChannelConfig")
