@@ -22,6 +22,10 @@ MAY_IMPORT = {
     "remotemedia.workers.failpoints": ["remotemedia.testing"],
     "remotemedia.workers": ["remotemedia.workers", "remotemedia.ipc", "remotemedia.core", "remotemedia.config",
                             "remotemedia.events", "remotemedia._version"],
+    # What travels between hosts is taken apart by the codec of the frames, and ordered by their flags.
+    "remotemedia.executors.ray": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core",
+                                  "remotemedia.config", "remotemedia.log", "remotemedia._version",
+                                  "remotemedia.ipc.codec", "remotemedia.ipc.channel"],
     "remotemedia.executors": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core", "remotemedia.config",
                               "remotemedia.events", "remotemedia.log"],
     "remotemedia.instrumentation": ["remotemedia.instrumentation", "remotemedia.events", "remotemedia.core.exceptions",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
-from remotemedia import __version__
+from remotemedia._version import __version__
 from remotemedia.config import PoolConfig
 from remotemedia.core.exceptions import (
     NodeError,
@@ -33,6 +33,7 @@ from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
 from remotemedia.executors.ray.intake import Intake
 from remotemedia.executors.ray.parcels import ParcelLost, Stored, pack, unpack
+from remotemedia.executors.ray.relay import Delivery
 from remotemedia.workers.owners import DONE
 from remotemedia.workers.pool import WorkerPool
 
@@ -45,8 +46,8 @@ OUTPUT, INPUT_DONE, ENDED, FAILED_WITH, LOST_INPUT = range(5)
 
 
 class Report(NamedTuple):
-    """What an island tells. `position`: of the input that it is about. `content`: the parcel of an OUTPUT, the pickled
-    error of FAILED_WITH, the epoch of LOST_INPUT.
+    """What an island tells. `position`: of the input that it is about. `content`: the parcel of an OUTPUT, the error of
+    FAILED_WITH (pickled, from another process), the epoch of LOST_INPUT.
     """
 
     kind: int
@@ -83,8 +84,9 @@ class IslandSpec:
 
     def graph(self) -> Graph:
         """Raises NodeNotLoadable."""
-        nodes = [node if isinstance(node, Node) else _loaded(node, name) for node, name in zip(self.nodes, self.ids, strict=True)]
-        return Graph(tuple(nodes), self.ids, self.edges)
+        named = zip(self.nodes, self.ids, strict=True)
+        nodes = tuple(node if isinstance(node, Node) else _loaded(node, name) for node, name in named)
+        return Graph(nodes, self.ids, self.edges)
 
 
 def _loaded(data: bytes, name: str) -> Node:
@@ -117,11 +119,14 @@ class IslandPool:
         self._is_waiting_for_input = False
         self._metrics_at = 0.0
 
-    async def start(self) -> Facts:
-        """Start the pool. Raises as WorkerPool.start does, and NodeNotLoadable."""
+    async def start(self) -> Facts | BaseException | bytes:
+        """Start the pool. Returns why that failed, if it did: an exception would arrive as one of Ray's."""
         places = ["inline" if self._spec.is_local else "multiprocess"] * len(self._spec.nodes)
-        self._pool = WorkerPool(self._spec.graph(), config=self._spec.config, places=places)
-        await self._pool.start()
+        try:
+            self._pool = WorkerPool(self._spec.graph(), config=self._spec.config, places=places)
+            await self._pool.start()
+        except Exception as error:  # noqa: BLE001 - raised where it is heard of
+            return self._told(error)
         return Facts(os.getpid(), platform.node(), __version__)
 
     async def begin(self, run: int, base: int, has_input: bool) -> None:
@@ -132,14 +137,13 @@ class IslandPool:
         self._reports.clear()
         self._pump_task = asyncio.create_task(self._pump(has_input))
 
-    async def give(
-        self, run: int, epoch: int, position: int, contents: list[Any], is_end: bool, completed: int
-    ) -> None:
-        """Inputs, see Intake. `completed`: everything with a lower number is out of the pipeline."""
+    def give(self, run: int, delivery: Delivery | None, completed: int) -> None:
+        """Inputs. `completed`: everything with a lower number is out of the pipeline."""
         if run != self._run:
             return
         self._completed = max(self._completed, completed)
-        self._intake.give(epoch, position, contents, is_end)
+        if delivery is not None:
+            self._intake.give(*delivery)
         self._arrived.set()
         self._room.set()
 
@@ -196,7 +200,10 @@ class IslandPool:
                     await self._until_room(position, has_input)
             self._report(ENDED, 0)
         except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
-            self._report(FAILED_WITH, 0, dumped(error))
+            self._report(FAILED_WITH, 0, self._told(error))
+
+    def _told(self, error: BaseException) -> BaseException | bytes:
+        return error if self._spec.is_local else dumped(error)
 
     def _report(self, kind: int, position: int, content: Any = None) -> None:
         self._reports.append(Report(kind, position, content))
