@@ -22,6 +22,7 @@ from benchmarks import (
     w2_streaming,
     w3_start,
     w4_idle,
+    w5_hosts,
 )
 from benchmarks.bench import QUICK, Bench, Options
 from benchmarks.questions import Question
@@ -29,7 +30,7 @@ from benchmarks.table import render
 
 QUESTIONS: dict[str, Question] = {
     module.QUESTION.name: module.QUESTION
-    for module in (floors, w1_roundtrip, w2_streaming, w3_start, w4_idle, inline_overhead, serialization)
+    for module in (floors, w1_roundtrip, w2_streaming, w3_start, w4_idle, w5_hosts, inline_overhead, serialization)
 }
 RESULTS = Path(__file__).with_name("results")
 

@@ -23,6 +23,17 @@ _ADAPTERS = {
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
 }
 
+ONE_ISLAND = "remotemedia on Ray, one island"
+TWO_ISLANDS = "remotemedia on Ray, two islands"
+RAY_ACTORS = "plain Ray actors"
+
+_ON_RAY = {
+    ONE_ISLAND: "benchmarks.peers.ray_islands:OneIsland",
+    TWO_ISLANDS: "benchmarks.peers.ray_islands:TwoIslands",
+    RAY_ACTORS: "benchmarks.peers.ray_actors:RayActors",
+}
+"""They take part in W5 only, and only where Ray is installed."""
+
 CONTESTANTS = tuple(_ADAPTERS)
 QUICK_CONTESTANTS = (OURS, NEVER, ICEORYX2, EZMSG)
 """Those that the targets of W1 and W2 compare."""
@@ -35,6 +46,6 @@ def contestants(is_quick: bool) -> tuple[str, ...]:
 
 def load(name: str) -> Contestant:
     """A new contestant. Raises ImportError if what it measures is not installed."""
-    module, _, attribute = _ADAPTERS[name].partition(":")
+    module, _, attribute = (_ADAPTERS | _ON_RAY)[name].partition(":")
     contestant: Contestant = getattr(importlib.import_module(module), attribute)()
     return contestant

@@ -61,7 +61,13 @@ STORE_BYTES = 100 * 2**20
 class Machines:
     """Ray nodes with one processor each, known by their labels."""
 
-    def __init__(self, *labels: str) -> None:
+    def __init__(self, labels: tuple[str, ...] | None) -> None:
+        """None: there are none."""
+        self.nodes: dict[str, Any] = {}
+        if labels is not None:
+            self._start(labels)
+
+    def _start(self, labels: tuple[str, ...]) -> None:
         self.cluster = Cluster()
         common = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
         self.nodes = {"head": self.cluster.add_node(include_dashboard=False, **common)}
@@ -74,7 +80,8 @@ class Machines:
 
     def close(self) -> None:
         ray.shutdown()
-        self.cluster.shutdown()
+        if self.nodes:
+            self.cluster.shutdown()
         sweep.sweep(None)  # what killed pools have left, as the next pool of the user would
 
 
@@ -92,8 +99,8 @@ class Blur(Node):
     """Large frames: each travels through an object store. Says who has made it."""
 
     def process(self, data: Any) -> Any:
-        number, frame = data[0], data[1]
-        return (number, frame + 1, (*data[2:], os.getpid()))
+        number, frame, makers = data
+        return (number, frame + 1, (*makers, os.getpid()))
 
 
 class Numbered(Node):
@@ -144,35 +151,40 @@ def chains() -> Iterator[tuple[Callable[[], list[Node]], int]]:
     yield lambda: [*at("b", Keep(7)), *at("a", Add(1))], 2
 
 
+async def numbered(running: Any, source: Any) -> list[tuple[int, Any]]:
+    async with aclosing(running.stream(source)) as outputs:
+        return [(number, value) async for number, value in outputs]
+
+
 async def same_results(_: Machines) -> None:
     for make, islands in chains():
-        expected = await execute_pipeline(make(), list(range(40)), executor="multiprocess")
-        assert expected
-        assert await execute_pipeline(make(), list(range(40)), executor="ray") == expected, make()
-        with_input = await execute_pipeline_with_input(make(), [1, 2, 3], executor="multiprocess")
+        options = RunOptions(own_outputs=True)
+        async with open_execution(to_graph(make()), "multiprocess", options) as other:
+            expected = [await numbered(other, range(40)), await numbered(other, [1, 2, 3])]
         async with execution(make()) as running:
             assert len(running._layout.islands) == islands
-            for _ in range(2):  # the islands stay for the next stream
-                async with aclosing(running.stream([1, 2, 3])) as outputs:
-                    found = [(min(number, 2), value) async for number, value in outputs]
-                assert found == [
-                    (number, value)
-                    for number, result in enumerate(with_input)
-                    for value in (result if isinstance(result, list) else [result])
-                    if result is not None
-                ] or islands == 3
-            async with aclosing(running.stream(iter(range(10**9)))) as outputs:
-                await anext(outputs)  # and the rest is left
-            async with aclosing(running.stream([3, 4])) as outputs:
-                assert [number async for number, _ in outputs]
+            found = [await numbered(running, range(40)), await numbered(running, [1, 2, 3])]  # islands stay for both
+        assert found == expected, make()
+        assert found[0]
+    await streams_that_are_left()
     await sources_and_branches()
     await large_frames()
     await metrics_and_marks()
 
 
+async def streams_that_are_left() -> None:
+    async with execution([*at("a", Keep(2)), *at("b", Repeat(2))]) as running:
+        for _ in range(2):
+            async with aclosing(running.stream(iter(range(10**9)))) as outputs:
+                assert await anext(outputs) == (0, (0, 0))
+        unread = running.stream(iter(range(10**9)))
+        assert await anext(unread) == (0, (0, 0))
+        assert await numbered(running, [3, 4]) == [(1, (4, 0)), (1, (4, 1))]
+
+
 async def sources_and_branches() -> None:
     for make in (Count, AsyncCount):
-        nodes = lambda make=make: [*at("a", make(50)), *at("b", Keep(3))]  # noqa: E731
+        nodes = lambda make=make: [*at("a", make(50)), *at("b", Keep(3))]
         assert await execute_pipeline(nodes(), executor="ray", in_flight_frames=4) == list(range(0, 50, 3))
     hosts = {"in": "a", "left": "b", "right": "b", "out": "a"}
     manifest = {
@@ -193,13 +205,14 @@ async def sources_and_branches() -> None:
 
 
 async def large_frames() -> None:
-    frames = [(number, np.full((1000, 1000), number, np.uint8)) for number in range(40)]
+    frames = [(number, np.full((1000, 1000), number, np.uint8), ()) for number in range(40)]
     outputs = await execute_pipeline([*at("a", Blur("x")), *at("b", Blur("y"))], frames, executor="ray")
     assert [number for number, _, _ in outputs] == list(range(40))
     for number, frame, _ in outputs:
         assert frame.flags.writeable
         assert (frame == number + 2).all()
-    assert len({pid for _, _, pids in outputs for pid in pids[-1:]}) == 1
+    assert len({makers for _, _, makers in outputs}) == 1
+    assert len(set(outputs[0][2])) == 2
 
 
 async def metrics_and_marks() -> None:
@@ -209,10 +222,20 @@ async def metrics_and_marks() -> None:
     nodes = [*at("a", Marked(1)), *at("b", Keep(2))]
     result = await execute_pipeline(nodes, list(range(10)), executor="ray", enable_metrics=True)
     assert result["outputs"] == [2, 4, 6, 8, 10]
+    assert await execute_pipeline_with_input(nodes, [1, 2, 3], executor="ray") == [2, None, 4]
     found = [(each["node_id"], each["calls"], each["errors"]) for each in result["metrics"]["node_metrics"]]
     assert found == [("Marked", 10, 0), ("Keep", 10, 0)]
     async with Pipeline([Add(1), Add(1)]) as pipeline:
         assert await pipeline.run([1]) == [3]
+
+
+async def alone(_: Machines) -> None:
+    """No cluster is there: one is started for the call, and ends with it."""
+    nodes = [Add(1), Repeat(2)]
+    for _ in range(2):
+        found = await execute_pipeline(nodes, [1, 2], executor="ray", ray_address="local")
+        assert found == [(2, 0), (2, 1), (3, 0), (3, 1)]
+        assert not ray.is_initialized()
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -297,7 +320,7 @@ async def through_deaths(
                     done = kill[number](running, found)
                     if done is not None:
                         await done
-                yield (number, np.full(50_000, number % 50, np.int64))
+                yield (number, np.full(50_000, number % 50, np.int64), ())
 
         async with aclosing(running.stream(source())) as outputs:
             async for _, value in outputs:
@@ -305,7 +328,7 @@ async def through_deaths(
                 arrived.set()
         restarts = [metrics["restarts"] for metrics in running.metrics()]
     assert [number for number, _, _ in found] == list(range(120))
-    assert all((frame == number % 50 + len(pids)).all() for number, frame, pids in found)
+    assert all((frame == number % 50 + len(makers)).all() for number, frame, makers in found)
     return restarts, running
 
 
@@ -366,7 +389,8 @@ def _hosts(node: Any, pid: int) -> bool:
     return any(info.process.pid == parent for infos in node.all_processes.values() for info in infos)
 
 
-SCENARIOS: dict[str, tuple[Callable[[Machines], Awaitable[None]], tuple[str, ...]]] = {
+SCENARIOS: dict[str, tuple[Callable[[Machines], Awaitable[None]], tuple[str, ...] | None]] = {
+    "alone": (alone, None),
     "same_results": (same_results, ("a", "b")),
     "errors": (errors, ("a", "b")),
     "actors_die": (actors_die, ("a", "b")),
@@ -377,7 +401,7 @@ SCENARIOS: dict[str, tuple[Callable[[Machines], Awaitable[None]], tuple[str, ...
 
 def main() -> None:
     scenario, labels = SCENARIOS[sys.argv[1]]
-    machines = Machines(*labels)
+    machines = Machines(labels)
     try:
         asyncio.run(scenario(machines))
     finally:

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("scenario", ["same_results", "errors", "actors_die", "workers_die", "hosts_die"])
+@pytest.mark.parametrize("scenario", ["alone", "same_results", "errors", "actors_die", "workers_die", "hosts_die"])
 def test_on_a_cluster(scenario: str, tmp_path: Path) -> None:
     # What Ray starts imports the nodes of the tests, and this tree's remotemedia, by PYTHONPATH.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": "/tmp", "RAY_USAGE_STATS_ENABLED": "0"}

@@ -259,6 +259,8 @@ def test_the_schema_describes_every_field() -> None:
         "executor",
         "is_streaming",
         "capabilities",
+        "resources",
+        "host",
         "replicas",
     }
     assert set(node["required"]) == {"id", "node_type"}

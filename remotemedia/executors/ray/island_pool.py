@@ -181,9 +181,7 @@ class IslandPool:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        for fetch in self._fetches.values():
-            fetch.cancel()
-        self._fetches.clear()
+        self._forget_fetches()
 
     async def _pump(self, has_input: bool) -> None:
         assert self._pool is not None
