@@ -145,5 +145,10 @@ def test_what_a_worker_imports_is_light(package):
 
 
 def test_import_remotemedia_is_light():
-    lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec"}
+    lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec", "ray"}
     assert loaded_by("import remotemedia") & lazy == set()
+
+
+def test_what_needs_no_ray_does_not_import_it():
+    pure = ["executors", "executors.ray.islands", "executors.ray.relay", "executors.ray.intake"]
+    assert "ray" not in loaded_by("\n".join(f"import remotemedia.{name}" for name in pure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import ray
@@ -34,7 +35,7 @@ class Cluster:
             _refuse_another(address)
             return cls(is_ours=False)
         try:
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = "" if address is None else f" at ray_address={address!r}"
             raise PipelineError(f"no Ray cluster could be joined{where}: {error}") from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from remotemedia.config import RestartPolicy
 from remotemedia.core.calling import CallStyle, call_style
-from remotemedia.core.exceptions import NodeError, PipelineError
+from remotemedia.core.exceptions import NodeError, PipelineError, RemoteMediaError
 from remotemedia.core.graph import Graph
 from remotemedia.core.node_serialization import serialize_node_async
 from remotemedia.executors.base import Output, RunOptions, Source
@@ -46,7 +46,7 @@ class RayExecution:
 
     async def __aenter__(self) -> Self:
         try:
-            self._cluster = cluster = await asyncio.to_thread(Cluster.join, self._config.ray_address)
+            cluster = await self._join()
             demands = [demand_of(node, place) for node, place in zip(self._graph.nodes, self._places, strict=True)]
             self._layout = partition(self._graph, demands, await asyncio.to_thread(cluster.hosts))
             for index, island in enumerate(self._layout.islands):
@@ -56,6 +56,16 @@ class RayExecution:
             await self._end()
             raise
         return self
+
+    async def _join(self) -> Cluster:
+        joining = asyncio.ensure_future(asyncio.to_thread(Cluster.join, self._config.ray_address))
+        try:
+            self._cluster = await asyncio.shield(joining)
+        except asyncio.CancelledError:
+            with suppress(RemoteMediaError):
+                self._cluster = await joining  # the thread goes on: what it has joined is to be left again
+            raise
+        return self._cluster
 
     async def _member(self, index: int, island: Island, cluster: Cluster) -> Member:
         graph = island.subgraph(self._graph)

@@ -172,15 +172,16 @@ class Member:
 
     async def stop(self) -> list[NodeError]:
         """Stop the pool and end the actor; what the `cleanup` of its nodes raised."""
-        self.is_ready = False
+        was_ready, self.is_ready = self.is_ready, False
         if self._local is not None:
             return await self._local.stop()
-        if self._actor is None:
+        if not was_ready:  # lost, or interrupted while it started: its workers end with it
+            self.kill()
             return []
         limit_s = 2 * self._spec.config.timeouts.stop_s + _start_limit_s(self._spec.config.timeouts)
         try:
             return list(await asyncio.wait_for(_answer(self._actor.stop.remote()), limit_s))
-        except (IslandDied, TimeoutError) as error:
+        except (IslandDied, RemoteMediaError, TimeoutError) as error:
             _log.warning("island not stopped in order", nodes=list(self._spec.ids), reason=str(error))
             return []
         finally:
@@ -274,4 +275,4 @@ def with_frame(error: BaseException, number: int) -> BaseException:
     return error
 
 
-__all__ = ["IslandDied", "Member", "RemoteMediaError", "loaded", "with_frame"]
+__all__ = ["IslandDied", "Member", "loaded", "with_frame"]
