@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 test: $(VENV)/.dev ## run the tests, on all processors
 	@$(PY) -m pytest --numprocesses auto -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/.dev $(VENV)/.docs ## run all tests, the slow ones as well
+test-all: $(VENV)/.dev $(VENV)/.docs $(VENV)/.ray ## run all tests, the slow ones as well
 	@$(PY) -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)
@@ -71,8 +71,9 @@ clean: ## remove everything that make made, .venv included
 $(VENV)/.demo: EXTRAS := cli,media
 $(VENV)/.bench: EXTRAS := cli,media,bench
 $(VENV)/.docs: EXTRAS := docs
+$(VENV)/.ray: EXTRAS := ray
 $(VENV)/.dev: EXTRAS := cli,media,metrics,test,dev
-$(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.dev: pyproject.toml $(VENV)/.created
+$(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.ray $(VENV)/.dev: pyproject.toml $(VENV)/.created
 	@echo "installing remotemedia[$(EXTRAS)] into $(VENV) …"
 	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@$(PY) -m compileall -q remotemedia workers ipc # as an installed package is: every worker imports it

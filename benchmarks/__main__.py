@@ -21,6 +21,7 @@ from benchmarks import (
     floors,
     gate,
     growth,
+    hosts,
     import_time,
     inline_overhead,
     serialization,
@@ -41,7 +42,7 @@ QUESTIONS: dict[str, Question] = {
     module.QUESTION.name: module.QUESTION
     for module in (
         floors, w1_roundtrip, w2_streaming, w3_start, w4_idle, w5_recovery, w6_orphans, inline_overhead, serialization,
-        import_time, growth,
+        import_time, growth, hosts,
     )
 }  # fmt: skip
 RESULTS = Path(__file__).with_name("results")

@@ -249,6 +249,9 @@ class PoolConfig:
     """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
     python_executable: str | None = None
     """Interpreter of the workers; default: the coordinator's."""
+    ray_address: str | None = None
+    """For executor="ray": the cluster to join, as `ray.init(address=)` takes it ("auto", "10.0.0.1:6379"). None: the
+    one that the program has joined already, else what `ray.init()` finds or starts. Others do not look at it."""
 
     def __post_init__(self) -> None:
         _require_type("channel", self.channel, ChannelConfig, "a ChannelConfig")
@@ -274,3 +277,5 @@ class PoolConfig:
         for name in ("runtime_dir", "python_executable"):
             if getattr(self, name) is not None:
                 _require_type(name, getattr(self, name), str, "a path as str, or None")
+        if self.ray_address is not None:
+            _require_type("ray_address", self.ray_address, str, 'an address as str, e.g. "auto", or None')

@@ -10,6 +10,7 @@ from typing import Any
 
 from remotemedia.core.exceptions import ManifestError
 from remotemedia.core.node import Node
+from remotemedia.core.placement import Placement
 from remotemedia.manifest_types import NodeEntry
 from remotemedia.nodes.registry import close_matches, find_node_class, registered_nodes
 
@@ -46,6 +47,8 @@ class NodeBuilder:
             node.name = entry.id
         marks = {"executor": entry.executor, "is_streaming": entry.is_streaming, "capabilities": entry.capabilities}
         vars(node).update({mark: value for mark, value in marks.items() if value is not None})
+        if entry.resources is not None or entry.host is not None:
+            node.placement = Placement(resources=entry.resources or {}, host=entry.host)
         return node
 
     def check(self, node: Node, node_id: str, pointer: str) -> None:

@@ -22,9 +22,18 @@ class NodeEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     id: Annotated[Name, Meta(description="Unique name of the node in this manifest")]
     node_type: Annotated[Name, Meta(description="A registered node type, or package.module:Class")]
     params: Annotated[dict[str, Any], Meta(description="Keyword arguments of the node's class")] = {}
-    executor: Annotated[str | None, Meta(description='"inline", "multiprocess", or null: the call decides')] = None
+    executor: Annotated[
+        str | None, Meta(description='"inline", "multiprocess", "ray", or null: the call decides')
+    ] = None
     is_streaming: Annotated[bool | None, Meta(description="process() takes an async iterator over all inputs")] = None
     capabilities: Annotated[dict[str, Any] | None, Meta(description="What the node needs to run")] = None
+    resources: Annotated[
+        dict[str, Annotated[float, Meta(ge=0)]] | None,
+        Meta(description='What its machine must have, for executor "ray": {"num_gpus": 1}'),
+    ] = None
+    host: Annotated[
+        Name | None, Meta(description='Name, address or label of its machine, for executor "ray"')
+    ] = None
     replicas: Annotated[int, Meta(ge=1, le=1, description="Workers that share the node's work; 1 for now")] = 1
 
 

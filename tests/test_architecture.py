@@ -23,6 +23,10 @@ MAY_IMPORT = {
     "remotemedia.workers.serving": ["remotemedia.status", "remotemedia.workers"],
     "remotemedia.workers": ["remotemedia.workers", "remotemedia.ipc", "remotemedia.core", "remotemedia.config",
                             "remotemedia.events", "remotemedia._version"],
+    # What travels between hosts is taken apart by the codec of the frames, and ordered by their flags.
+    "remotemedia.executors.ray": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core",
+                                  "remotemedia.config", "remotemedia.log", "remotemedia._version",
+                                  "remotemedia.ipc.codec", "remotemedia.ipc.channel"],
     "remotemedia.executors": ["remotemedia.executors", "remotemedia.workers", "remotemedia.core", "remotemedia.config",
                               "remotemedia.events", "remotemedia.log"],
     "remotemedia.instrumentation": ["remotemedia.instrumentation", "remotemedia.events", "remotemedia.core.exceptions",
@@ -144,9 +148,12 @@ def test_what_a_worker_imports_is_light(package):
 
 
 def test_import_remotemedia_is_light():
-    lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec"}
+    lazy = HEAVY | {"numpy", "zmq", "iceoryx2", "cloudpickle", "msgspec", "ray"}
     assert loaded_by("import remotemedia") & lazy == set()
 
 
 def test_a_pool_that_does_not_trace_loads_nothing_of_it():
     assert loaded_by("import remotemedia.workers.pool") & {"opentelemetry", "remotemedia.workers.tracing"} == set()
+def test_what_needs_no_ray_does_not_import_it():
+    pure = ["executors", "executors.ray.islands", "executors.ray.relay", "executors.ray.intake"]
+    assert "ray" not in loaded_by("\n".join(f"import remotemedia.{name}" for name in pure))

@@ -20,7 +20,7 @@ from remotemedia.workers.delivery import Window
 from remotemedia.workers.feed import Feed, feed_from, owned
 from remotemedia.workers.inbox import Inbox
 from remotemedia.workers.line import Line, Turn
-from remotemedia.workers.owners import Call, Output, Owner, Stream
+from remotemedia.workers.owners import Call, MarkedStream, Output, Owner, Stream
 from remotemedia.workers.sessions import Sessions
 from remotemedia.workers.spinning import SpinBudget
 
@@ -219,14 +219,20 @@ class Exchange:
     # -- many in, many out ---------------------------------------------------------------------------------------------
 
     async def stream(
-        self, source: Iterable[Any] | AsyncIterable[Any] | None, *, own_sources: bool = False, copy: bool = False
+        self,
+        source: Iterable[Any] | AsyncIterable[Any] | None,
+        *,
+        own_sources: bool = False,
+        copy: bool = False,
+        marks: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """All outputs for all items of `source`, in order; with `own_sources` those of the pipeline's own source nodes.
 
-        `copy`: give arrays of the caller's own instead of views of shared memory.
+        `copy`: give arrays of the caller's own instead of views of shared memory. `marks`: after the outputs of each
+        number, DONE.
         """
         self.refuse_input_if_over()
-        stream = Stream()
+        stream = MarkedStream() if marks else Stream()
         if own_sources:
             if self._source_run is not None:
                 raise PipelineError("the pipeline's own sources run already, or their stream was left before its end")

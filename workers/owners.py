@@ -24,6 +24,19 @@ class Output(NamedTuple):
     value: Any
 
 
+class _Done:
+    """The type of DONE."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "DONE"
+
+
+DONE = _Done()
+"""In place of an output, in a stream with `marks`: there is no further one for this number."""
+
+
 class Owner(Protocol):
     """Who has put an input in."""
 
@@ -135,3 +148,14 @@ class Stream:
         """There are fewer results than before."""
         if self.room is not None and not self.room.done():
             self.room.set_result(None)
+
+
+class MarkedStream(Stream):
+    """A stream that also tells when all outputs of a number have come: a last Output, DONE."""
+
+    __slots__ = ()
+
+    def deliver(self, frame: Frame, index: int) -> None:
+        super().deliver(frame, index)
+        if frame.flags & LAST and not (frame.flags & END or self.abandoned or self.error is not None):
+            self.results.append(Output(index, DONE))

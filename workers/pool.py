@@ -490,10 +490,14 @@ class WorkerPool(Blocking):
         self._events.emit(FrameDropped(dropped=in_stream, reason="the pipeline is slower than its source"))
 
     def numbered_stream(
-        self, source: Iterable[Any] | AsyncIterable[Any] | None = None, *, copy: bool = False
+        self,
+        source: Iterable[Any] | AsyncIterable[Any] | None = None,
+        *,
+        copy: bool = False,
+        marks: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """Like `stream`, but gives (number of the input, output): what `flush()` gave carries the number after the
-        last.
+        last. `marks`: when all outputs of a number have come, an Output whose value is remotemedia.workers.owners.DONE.
         """
         own_sources = self._plan.has_own_sources
         if own_sources and source is not None:
@@ -501,7 +505,7 @@ class WorkerPool(Blocking):
                 f"the first node {self._first_node!r} makes its own frames: "
                 "its process() takes no input"
             )
-        return self._working_exchange().stream(source, own_sources=own_sources, copy=copy)
+        return self._working_exchange().stream(source, own_sources=own_sources, copy=copy, marks=marks)
 
     def _working_exchange(self) -> Exchange:
         exchange, is_over = self._exchange, self._closing is not None or self._error is not None

@@ -43,6 +43,17 @@ BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH})
 """Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
 """
 
+ONE_ISLAND = "remotemedia on Ray, one island"
+TWO_ISLANDS = "remotemedia on Ray, two islands"
+RAY_HOSTS = "Ray actors on two hosts"
+
+_ON_RAY = {
+    ONE_ISLAND: "benchmarks.peers.ray_islands:OneIsland",
+    TWO_ISLANDS: "benchmarks.peers.ray_islands:TwoIslands",
+    RAY_HOSTS: "benchmarks.peers.ray_hosts:RayHosts",
+}
+"""They take part in the question of hosts only, and only where Ray is installed."""
+
 ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
 """Of W1 alone: settings for one frame in flight."""
 CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (*ONE_IN_FLIGHT, SPARE))
@@ -58,6 +69,6 @@ def contestants(is_quick: bool) -> tuple[str, ...]:
 
 def load(name: str) -> Contestant:
     """A new contestant. Raises ImportError if what it measures is not installed."""
-    module, _, attribute = _ADAPTERS[name].partition(":")
+    module, _, attribute = (_ADAPTERS | _ON_RAY)[name].partition(":")
     contestant: Contestant = getattr(importlib.import_module(module), attribute)()
     return contestant

@@ -19,7 +19,7 @@ examples:
   remotemedia nodes
   remotemedia nodes Resize
 """
-_OF_EVERY_NODE = ("name", "executor", "enable_state", "state_ttl", "max_sessions", "config")
+_OF_EVERY_NODE = ("name", "executor", "enable_state", "state_ttl", "max_sessions", "resources", "host", "config")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from remotemedia.core.placement import Placement
 from remotemedia.core.state import StateManager
 
 NO_SESSION = "default"
@@ -45,6 +46,9 @@ class Node:
     capabilities: dict[str, Any] | None = None
     worker_limits: Any = None
     """A remotemedia.WorkerLimits for the worker process of this node (class attribute or instance attribute)."""
+    placement: Placement | None = None
+    """Where the node wants to run, for executors that have several machines (class attribute, or the arguments
+    `resources` and `host`)."""
 
     # Set by the library while the node runs; class-level defaults serve subclasses that forget super().__init__().
     _is_initialized: bool = False
@@ -75,18 +79,24 @@ class Node:
         enable_state: bool = True,
         state_ttl: float | None = None,
         max_sessions: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        host: str | None = None,
         **config: Any,
     ) -> None:
         """Name the node (default: its class name); further keyword arguments become `config` and manifest params.
 
         `state_ttl`: seconds after which an unused session state is forgotten (None: never); `max_sessions`: how many
         are kept, the least recently used goes first (None: no limit).
+
+        `resources` ({"num_gpus": 1}), `host` ("gpu-box"): where `executor="ray"` is to run the node; see Placement.
         """
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name of a {type(self).__name__} must be a str or None, not {type(name).__name__}")
         self.name = name or type(self).__name__
         if executor is not None:
             self.executor = executor
+        if resources is not None or host is not None:
+            self.placement = Placement(resources=dict(resources or {}), host=host)
         self.config = config
         if enable_state:
             self.state = StateManager(ttl_s=state_ttl, max_sessions=max_sessions)
@@ -180,7 +190,7 @@ class Node:
 
     def to_manifest(self) -> dict[str, Any]:
         """This node as an entry of a manifest: id, node_type, params and, if marked, executor, is_streaming,
-        capabilities.
+        capabilities, resources, host.
         """
         entry: dict[str, Any] = {"id": self.name, "node_type": type(self).__name__, "params": dict(self.config)}
         if self.executor is not None:
@@ -190,6 +200,8 @@ class Node:
         capabilities = self.get_capabilities()
         if capabilities is not None:
             entry["capabilities"] = capabilities
+        if self.placement is not None:
+            entry.update(self.placement.as_entry())
         return entry
 
     # -- pickling ----------------------------------------------------------------------------------------------------

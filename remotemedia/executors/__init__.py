@@ -21,6 +21,10 @@ def resolve(name: str) -> ExecutorFactory:
         from remotemedia.executors.multiprocess import MultiprocessExecution
 
         return MultiprocessExecution
+    if name == "ray" and _has_ray():
+        from remotemedia.executors.ray.execution import RayExecution
+
+        return RayExecution
     return _from_entry_points(name)
 
 
@@ -32,17 +36,28 @@ def _from_entry_points(name: str) -> ExecutorFactory:
         return factory
     known = ", ".join(map(repr, available()))
     if name == "ray":
-        reason = "the executor 'ray' (more than one machine) comes with the extra [ray], which is not installed"
+        reason = (
+            "the executor 'ray' (more than one machine) comes with the extra [ray], which is not installed: "
+            "pip install 'remotemedia[ray]'"
+        )
     else:
         reason = f"there is no executor {name!r}; a package can add one through the entry points {ENTRY_POINT_GROUP!r}"
     raise ConfigurationError(f"{reason}. Available: {known}; with the extra remotemedia[ray] also 'ray'")
+
+
+def _has_ray() -> bool:
+    """Whether the extra [ray] is installed; without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec("ray") is not None
 
 
 def available() -> tuple[str, ...]:
     """Names of the executors that can be used here."""
     from importlib.metadata import entry_points
 
-    return ("inline", "multiprocess", *sorted(entry_points(group=ENTRY_POINT_GROUP).names))
+    ours = ("inline", "multiprocess", "ray") if _has_ray() else ("inline", "multiprocess")
+    return (*ours, *sorted(entry_points(group=ENTRY_POINT_GROUP).names))
 
 
 def open_execution(graph: Graph, executor: str | None, options: RunOptions) -> Execution:
@@ -54,6 +69,8 @@ def open_execution(graph: Graph, executor: str | None, options: RunOptions) -> E
     if executor is not None:
         resolve(executor)
     places = graph.with_executor(executor)
+    if "ray" in places:  # there, too, a node that is not inline has a process of its own
+        places = tuple("ray" if place == "multiprocess" else place for place in places)
     others = sorted(set(places) - {"inline"})
     if len(others) > 1:
         raise ConfigurationError(

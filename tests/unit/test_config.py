@@ -39,6 +39,7 @@ BAD = [
     *((PoolConfig, "start", value) for value in (None, "fork", "forkserver", True)),
     (PoolConfig, "runtime_dir", 3),
     (PoolConfig, "python_executable", ["python"]),
+    (PoolConfig, "ray_address", 6379),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from remotemedia.workers import feed as feed_module
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import _MOST_PACKED, Exchange, owned
 from remotemedia.workers.feed import MOST_UNREAD
+from remotemedia.workers.owners import DONE
 from remotemedia.workers.sessions import Session
 from remotemedia.workers.stage import Inbox
 from tests.unit.local_stage import Ground
@@ -69,6 +70,12 @@ async def test_the_numbers_of_a_stream_begin_at_nought() -> None:
 async def test_without_a_source_there_is_one_item() -> None:
     async with echo() as exchange:
         assert await everything(exchange.stream(None)) == [(0, None)]
+
+
+async def test_a_stream_with_marks_tells_when_an_input_is_done_with() -> None:
+    async with echo() as exchange:
+        outputs = await everything(exchange.stream(["a", MARK, "b"], marks=True))
+    assert outputs == [(0, "a"), (0, DONE), (1, DONE), (2, "b"), (2, DONE)]
 
 
 async def test_streams_and_calls_side_by_side() -> None:

@@ -732,9 +732,18 @@ def test_executors_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["thread", "ray"])
-def test_an_unknown_executor_lists_those_there_are(name: str) -> None:
+def test_an_unknown_executor_lists_those_there_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remotemedia.executors._has_ray", lambda: False)
     with pytest.raises(ConfigurationError, match=rf"{name}.*'inline', 'multiprocess'.*remotemedia\[ray\]"):
         open_execution(Graph.chain([Add()]), name, RunOptions())
+
+
+def test_ray_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remotemedia.executors._has_ray", lambda: False)
+    assert "ray" not in available()
+    for executor, node in (("ray", Add()), (None, Add(executor="ray"))):
+        with pytest.raises(ConfigurationError, match=r"pip install 'remotemedia\[ray\]'"):
+            open_execution(Graph.chain([node]), executor, RunOptions())
 
 
 def test_marks_of_unknown_executors_and_of_two_executors_are_refused() -> None:

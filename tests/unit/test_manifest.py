@@ -13,6 +13,7 @@ from remotemedia.core.exceptions import ConfigurationError, ManifestError
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.pipeline import Pipeline
+from remotemedia.core.placement import Placement
 from remotemedia.manifest import manifest_of, manifest_schema, manifest_text, parse_manifest, to_graph
 from remotemedia.nodes import BatchNode, CalculatorNode, FunctionNode, PassThroughNode
 from tests.nodes import Add
@@ -55,6 +56,15 @@ def test_marks_of_an_entry_reach_its_node() -> None:
     assert (node.executor, node.is_streaming, node.get_capabilities()) == ("multiprocess", True, {"gpu": 1})
     (plain,) = to_graph(manifest(entry("a", executor=None))).nodes
     assert (plain.executor, plain.is_streaming, plain.get_capabilities()) == (None, False, None)
+
+
+def test_an_entry_says_where_its_node_wants_to_run() -> None:
+    wishes = {"resources": {"num_gpus": 1}, "host": "gpu-box"}
+    (node,) = to_graph(manifest(entry("a", **wishes))).nodes
+    assert node.placement == Placement(resources={"num_gpus": 1}, host="gpu-box")
+    assert {key: node.to_manifest()[key] for key in wishes} == wishes
+    with pytest.raises(ManifestError, match="/nodes/0/resources/num_gpus"):
+        to_graph(manifest(entry("a", resources={"num_gpus": -1})))
 
 
 def test_an_explicit_name_among_the_params_wins() -> None:
@@ -267,6 +277,8 @@ def test_the_schema_describes_every_field() -> None:
         "executor",
         "is_streaming",
         "capabilities",
+        "resources",
+        "host",
         "replicas",
     }
     assert set(node["required"]) == {"id", "node_type"}

@@ -7,7 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.node import Node
+from remotemedia.core.placement import Placement
 from remotemedia.core.state import StateManager
 
 
@@ -97,6 +99,31 @@ def test_marks_of_the_class_reach_the_manifest():
     entry = Marked().to_manifest()
     assert (entry["executor"], entry["is_streaming"], entry["capabilities"]) == ("inline", True, {"memory_gb": 2})
     assert Marked(executor="multiprocess").executor == "multiprocess"
+
+
+def test_a_node_may_say_where_it_wants_to_run():
+    node = Plain(resources={"num_gpus": 1}, host="gpu-box", threshold=0.5)
+    assert node.placement == Placement(resources={"num_gpus": 1}, host="gpu-box")
+    assert node.config == {"threshold": 0.5}
+    entry = node.to_manifest()
+    assert (entry["resources"], entry["host"], entry["params"]) == ({"num_gpus": 1}, "gpu-box", {"threshold": 0.5})
+    assert Plain().placement is None
+    assert Plain(host="a").to_manifest().keys() == {"id", "node_type", "params", "host"}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "text"),
+    [
+        ({"resources": ["num_gpus"]}, "mapping of names"),
+        ({"resources": {"num_gpus": -1}}, "'num_gpus': -1"),
+        ({"resources": {"num_gpus": True}}, "number of at least 0"),
+        ({"resources": {"": 1}}, "expected a name"),
+        ({"host": ""}, "host=''"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(wishes, text):
+    with pytest.raises(ConfigurationError, match=text):
+        Placement(**wishes)
 
 
 def test_the_manifest_entry_is_a_copy():

@@ -1,0 +1,66 @@
+"""Ray alone: one actor per stage, half of them on a second host, each given a reference to what the one before made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import numpy as np
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from benchmarks.peers.base import Contestant
+from benchmarks.peers.ray_machines import RayMachines, host_of
+from benchmarks.work import Array, Work
+
+_HOSTS = 2
+
+
+class Stage:
+    """An actor."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def apply(self, frame: Array) -> Array:
+        if self._work is Work.PASS_THROUGH:
+            return frame
+        out = np.empty_like(frame)
+        self._work.apply(frame, out)
+        return out
+
+
+class RayHosts(Contestant):
+    async def start(self, stages: int, work: Work, size: int) -> None:
+        self._machines = machines = await asyncio.to_thread(RayMachines, _HOSTS)
+        self._stages = []
+        for stage in range(stages):
+            node_id = machines.node_ids[host_of(stage, stages, _HOSTS)]
+            where = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
+            self._stages.append(ray.remote(Stage).options(num_cpus=0, scheduling_strategy=where).remote(work))
+
+    def _send(self, frame: Array) -> Any:
+        reference = ray.put(frame)
+        for stage in self._stages:
+            reference = stage.apply.remote(reference)
+        return reference
+
+    async def roundtrip(self, frame: Array) -> Array:
+        result: Array = await self._send(frame)
+        return result
+
+    async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
+        under_way: deque[Any] = deque()
+        for frame in frames:
+            if len(under_way) == window:
+                yield await under_way.popleft()
+            under_way.append(self._send(frame))
+        while under_way:
+            yield await under_way.popleft()
+
+    async def stop(self) -> None:
+        for stage in self._stages:
+            ray.kill(stage)
+        await asyncio.to_thread(self._machines.close)
