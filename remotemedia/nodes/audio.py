@@ -123,12 +123,23 @@ class Resample(AudioNode):
 
 
 class Chunk(AudioNode):
-    """Cut into frames of `duration_ms` each, as speech models and codecs want them; `flush` gives the shorter rest."""
+    """Cut into frames of `duration_ms` each, as speech models and codecs want them; `flush` gives the shorter rest.
 
-    def __init__(self, duration_ms: float = 20.0, **options: Any) -> None:
-        super().__init__(duration_ms=duration_ms, **options)
+    Takes sound (samples, channels); gives float32 frames of round(sample_rate * duration_ms / 1000) samples, pts in
+    1/sample_rate. `pad=True` fills the last frame, and the last before a gap in time, with silence to its full length.
+    Raises ConfigurationError for bad settings, TypeError and ValueError for what is no sound.
+
+    >>> chunks = run_pipeline([Chunk(20)], sine(440, sample_rate=16_000, seconds=0.05))
+    >>> [(len(chunk.array), chunk.time_s) for chunk in chunks]
+    [(320, 0.0), (320, 0.02), (160, 0.04)]
+    >>> [len(chunk.array) for chunk in run_pipeline([Chunk(20, pad=True)], sine(440, sample_rate=16_000, seconds=0.05))]
+    [320, 320, 320]
+    """
+
+    def __init__(self, duration_ms: float = 20.0, *, pad: bool = False, **options: Any) -> None:
+        super().__init__(duration_ms=duration_ms, pad=pad, **options)
         self.check(duration_ms > 0, "duration_ms", duration_ms, "milliseconds, more than 0")
-        self.duration_ms = duration_ms
+        self.duration_ms, self.pad = duration_ms, pad
         self._timeline: Timeline | None = None
 
     def initialize(self) -> None:
@@ -163,8 +174,9 @@ class Chunk(AudioNode):
                 yield self._chunk(timeline, self._waiting, 0)
 
     def _chunk(self, timeline: Timeline, size: int, not_yet_used: int) -> AudioFrame:
-        out = self.empty((size, timeline.channels), np.float32)
-        np.concatenate(self._parts, out=out)
+        out = self.empty((self._size if self.pad else size, timeline.channels), np.float32)
+        np.concatenate(self._parts, out=out[:size])
+        out[size:] = 0
         self._parts, self._waiting = [], 0
         return timeline.frame(out, timeline.sample_rate, timeline.samples - not_yet_used - size, self._metadata)
 
