@@ -50,7 +50,14 @@ class Timeline:
 
 
 class Gain(AudioNode):
-    """Make it `db` decibels louder (or softer, if negative). Does not clip: float sound may exceed 1 until written."""
+    """Make it `db` decibels louder (or softer, if negative). Does not clip: float sound may exceed 1 until written.
+
+    Takes float32 or int16 sound (samples, channels); gives float32 of the same shape. Raises ConfigurationError for bad
+    settings, TypeError and ValueError for what is no sound.
+
+    >>> Gain(-20).process(AudioFrame(array=np.array([[1.0], [-0.5]], np.float32))).array.round(3).tolist()
+    [[0.10000000149011612], [-0.05000000074505806]]
+    """
 
     def __init__(self, db: float = 0.0, **options: Any) -> None:
         super().__init__(db=db, **options)
@@ -65,7 +72,14 @@ class Gain(AudioNode):
 
 
 class ToMono(AudioNode):
-    """The mean of all channels, as one channel: shape (samples, 1)."""
+    """The mean of all channels, as one channel: shape (samples, 1).
+
+    Takes float32 or int16 sound (samples, channels); gives float32. Raises TypeError and ValueError for what is no
+    sound.
+
+    >>> ToMono().process(AudioFrame(array=np.array([[1.0, 0.0], [0.5, 0.5]], np.float32))).array.tolist()
+    [[0.5], [0.5]]
+    """
 
     def transform(self, frame: AudioFrame) -> AudioFrame:
         samples = dsp.as_samples(frame.array)
@@ -78,7 +92,12 @@ class Resample(AudioNode):
     """Convert to `sample_rate` Hz by a polyphase windowed sinc.
 
     Flat up to 90 % of the lower Nyquist frequency, aliases below -90 dB. n samples give ceil(n · out / in) in all,
-    none delayed; `flush` gives the last ones. pts count in 1/sample_rate.
+    none delayed; `flush` gives the last ones. pts count in 1/sample_rate. Takes float32 or int16 sound (samples,
+    channels); gives float32. Raises ConfigurationError for bad settings, TypeError and ValueError for what is no sound.
+
+    >>> frames = run_pipeline([Resample(16_000)], sine(440, sample_rate=48_000, seconds=1))
+    >>> sum(len(frame.array) for frame in frames), frames[0].sample_rate, frames[0].array.dtype
+    (16000, 16000, dtype('float32'))
     """
 
     def __init__(self, sample_rate: int = 48_000, **options: Any) -> None:
@@ -186,7 +205,17 @@ class EnergyVad(AudioNode):
 
     A frame counts as speech when its level is `margin_db` above the noise floor and above `minimum_db`, and until
     `hangover_s` after the last such frame. The floor follows the level down at once and up by 1 dB per second.
-    `drop_silence=True` lets only speech through. Works best on equal frames: put `Chunk()` before it.
+    `drop_silence=True` lets only speech through. Works best on equal frames: put `Chunk()` before it. It knows loud
+    from quiet, not speech from music: for that, run a model of your choice in a node of your own.
+
+    Takes float32 or int16 sound (samples, channels); gives the same frames. Raises ConfigurationError for bad settings,
+    TypeError and ValueError for what is no sound.
+
+    >>> tone, silence = sine(440, level_db=-10, seconds=0.2), np.zeros((48_000, 1), np.float32)
+    >>> frames = [*tone, AudioFrame(array=silence)]
+    >>> speech = [frame.metadata["speech"] for frame in run_pipeline([EnergyVad(hangover_s=0.1)], frames)]
+    >>> speech[0], speech[-1]
+    (True, False)
     """
 
     _RISE_DB_PER_S = 1.0

@@ -76,7 +76,9 @@ class FilterChain:
         self.kind = self._probe(first=True)
         self.gives = self._probe(first=False)
         self._format: Any = None
+        self._graph: Any = None
         self._source: Any = None
+        self._sink: Any = None
         self._facts: MediaFrame | None = None  # the last input without its array: metadata and more for the outputs
 
     def push(self, frame: VideoFrame | AudioFrame) -> Iterator[MediaFrame]:
@@ -113,7 +115,9 @@ class FilterChain:
                 continue
             return kind
         name, what = self._filters[0 if first else -1][0], "takes" if first else "gives"
-        raise NodeError(self._node, f"filter {name!r} {what} neither one picture nor one sound stream; only chains can run here")
+        raise NodeError(
+            self._node, f"filter {name!r} {what} neither one picture nor one sound stream; only chains can run here"
+        )
 
     def _added(self, graph: Any, name: str, arguments: str) -> Any:
         if name not in self._av.filter.filters_available:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from math import log10
 from typing import Any
 
-from remotemedia.core.exceptions import NodeError
 from remotemedia.core.frames import AudioFrame, MediaFrame, VideoFrame
 from remotemedia.core.node import Node
 from remotemedia.core.pixel_formats import pixel_format as known_format
@@ -73,7 +72,9 @@ class FilterGraph(_Filtered):
     0.1
     """
 
-    def __init__(self, filters: str, *, pixel_format: str | None = None, name: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, filters: str, *, pixel_format: str | None = None, name: str | None = None, **options: Any
+    ) -> None:
         if pixel_format is not None:
             known_format(pixel_format)
         super().__init__(filters, pixel_format, name, filters=filters, pixel_format=pixel_format, **options)
@@ -84,14 +85,16 @@ class LoudnessMeter(_Filtered):
 
     Takes sound of any frame size; gives float32 (samples, channels) in frames of 100 ms, each with
     metadata["loudness"]: "momentary_lufs" (the last 400 ms), "short_term_lufs" (3 s), "integrated_lufs" (all so far,
-    gated), "range_lu", "true_peak_dbtp" (all so far; -inf for silence). The frame of the rest has the last numbers. To
-    bring sound to a loudness: `Loudness` while it runs, `FilterGraph("loudnorm=I=-16")` with a look-ahead of 3 s.
+    gated), "range_lu", "true_peak_dbtp" (all so far; -inf for silence). The frame of the rest has the last numbers
+    (None if there was no whole frame before). To bring sound to a loudness: `Loudness` while it runs,
+    `FilterGraph("loudnorm=I=-16")` with a look-ahead of 3 s.
 
     Raises ConfigurationError without PyAV, TypeError for what is no typed frame, NodeError for what FFmpeg refuses.
 
     >>> frames = run_pipeline([LoudnessMeter()], sine(997, level_db=-20, channels=2, seconds=3))
-    >>> {key: round(value) for key, value in frames[-1].metadata["loudness"].items()}
-    {'momentary_lufs': -20, 'short_term_lufs': -20, 'integrated_lufs': -20, 'range_lu': 0, 'true_peak_dbtp': -20}
+    >>> loudness = frames[-1].metadata["loudness"]
+    >>> round(loudness["integrated_lufs"]), round(loudness["true_peak_dbtp"])
+    (-20, -20)
     """
 
     _KEYS = {"momentary_lufs": "M", "short_term_lufs": "S", "integrated_lufs": "I", "range_lu": "LRA"}  # noqa: RUF012
@@ -106,7 +109,7 @@ class LoudnessMeter(_Filtered):
         self._last = None
 
     def _framed(self, frames: Iterator[MediaFrame]) -> Iterator[MediaFrame]:
-        return map(self._measured, frames)
+        yield from map(self._measured, frames)  # no name holds a frame that was given: that would cost a copy
 
     def _measured(self, frame: MediaFrame) -> MediaFrame:
         texts = {key: text for key, text in frame.metadata.items() if key.startswith("lavfi.r128.")}
@@ -114,8 +117,6 @@ class LoudnessMeter(_Filtered):
             peak = float(texts["lavfi.r128.true_peak"])
             self._last = {key: float(texts[f"lavfi.r128.{short}"]) for key, short in self._KEYS.items()}
             self._last["true_peak_dbtp"] = 20 * log10(peak) if peak > 0 else float("-inf")
-        if self._last is None:
-            raise NodeError(self.name, "FFmpeg's ebur128 measured nothing: the sound is shorter than 100 ms")
         metadata = {key: value for key, value in frame.metadata.items() if key not in texts}
         assert isinstance(frame, AudioFrame)
         return AudioFrame(
@@ -123,5 +124,5 @@ class LoudnessMeter(_Filtered):
             pts=frame.pts,
             time_base=frame.time_base,
             sample_rate=frame.sample_rate,
-            metadata={**metadata, "loudness": dict(self._last)},
+            metadata={**metadata, "loudness": None if self._last is None else dict(self._last)},
         )

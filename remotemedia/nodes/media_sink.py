@@ -32,7 +32,7 @@ class FileSummary:
     def __str__(self) -> str:
         streams = " and ".join(self.streams) or "nothing"
         return (
-            f"{self.url}: {self.seconds:.2f} s of {streams}, {self.frames} pictures, {self.samples} samples, "
+            f"{self.path}: {self.seconds:.2f} s of {streams}, {self.frames} pictures, {self.samples} samples, "
             f"{self.bytes / 1e6:.2f} MB"
         )
 

@@ -129,7 +129,8 @@ class MediaSource(Node):
             self.initialize()
         self._begun = True
         while self._decoder is not None:
-            decoder, reason, cause = self._decoder, "it ended", None
+            decoder, reason = self._decoder, "it ended"
+            cause: Exception | None = None
             try:
                 yield from decoder.frames()
             except TimeoutError as silence:

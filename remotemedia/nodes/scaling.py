@@ -109,9 +109,7 @@ class Resize(_AnyFormatNode):
             resampling.resize(np.ascontiguousarray(frame.array), out, self.method, self.scratch)
             return
         width, height = known_format(frame.pixel_format).size(out)
-        self.converter.array(
-            frame, lambda *_: out, width=width, height=height, interpolation=_SWSCALE[self.method]
-        )
+        self.converter.array(frame, lambda *_: out, width=width, height=height, interpolation=_SWSCALE[self.method])
 
     def _fit(self, frame: VideoFrame, out: npt.NDArray[Any], known: PixelFormat, fit: Fitted) -> None:
         source = frame if fit.source.whole else replace(frame, array=_cut(frame, known, fit.source))

@@ -17,12 +17,21 @@ from remotemedia.core.frames import VideoFrame
 from remotemedia.nodes import pixels
 from remotemedia.nodes.typed import VideoNode
 
+
 class Denoise(VideoNode):
     """Remove noise: over time, or within each picture by the mean or median of 3x3 pixels. `method`:
 
     "temporal": each pixel follows its own past, taking 1/2**strength of every new frame; a pixel that changes by more
     than `threshold` levels (0..255) has moved and is taken as it is, so that motion leaves no trail.
     "box": mean of 3x3 pixels. "median": median of 3x3 pixels, which keeps edges and removes single wrong pixels.
+
+    Takes and gives uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width). Raises ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> picture = np.zeros((5, 5), np.uint8)
+    >>> picture[2, 2] = 255
+    >>> Denoise("median").process(picture).max().item(), Denoise("box").process(picture)[2, 2].item()
+    (0, 28)
     """
 
     METHODS = ("temporal", "box", "median")
@@ -73,7 +82,15 @@ class Denoise(VideoNode):
 
 
 class EdgeFilter(VideoNode):
-    """Edge strength (Sobel, |Gx| + |Gy|, times `gain`, saturated) as a gray picture of the same size."""
+    """Edge strength (Sobel, |Gx| + |Gy|, times `gain`, saturated) as a gray picture of the same size.
+
+    Takes uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width); gives gray. Raises
+    ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> EdgeFilter().process(np.array([[0, 0, 9, 9]] * 3, np.uint8)).tolist()
+    [[0, 36, 36, 0], [0, 36, 36, 0], [0, 36, 36, 0]]
+    """
 
     def __init__(self, *, gain: float = 1.0, **options: Any) -> None:
         super().__init__(gain=gain, **options)
@@ -97,6 +114,15 @@ class MotionDetector(VideoNode):
     frame). Cells in which a quarter of these pixels differ by more than `threshold` levels are active; connected groups
     of at least `min_cells` of them become boxes, as `metadata["boxes"]`: a list of (x, y, width, height) in pixels.
     `draw=False` leaves the picture as it is. `colour` is RGB. The first frame is the first background.
+
+    Takes and gives uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width). Raises ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> background, moved = np.zeros((2, 96, 96, 3), np.uint8)
+    >>> moved[32:64, 48:80] = 200
+    >>> frames = [VideoFrame(array=array) for array in (background, moved)]
+    >>> run_pipeline([MotionDetector()], frames)[1].metadata["boxes"]
+    [(48, 32, 32, 32)]
     """
 
     _GRID = 4  # pixels looked at per cell and axis
