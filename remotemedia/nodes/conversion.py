@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,11 +66,14 @@ def as_picture(frame: VideoFrame) -> Any:
     av = import_av()
     known = pixel_format(frame.pixel_format)
     width, height = known.size(frame.array)
+    array = np.ascontiguousarray(frame.array)
+    picture = None
     if frame.pixel_format in _WRAPPED:
-        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame.array), frame.pixel_format)
-    else:
+        with contextlib.suppress(ValueError):  # an older PyAV knows fewer formats
+            picture = av.VideoFrame.from_numpy_buffer(array, frame.pixel_format)
+    if picture is None:
         picture = av.VideoFrame(width, height, frame.pixel_format)
-        for target, source in zip(plane_views(picture), known.views(np.ascontiguousarray(frame.array)), strict=True):
+        for target, source in zip(plane_views(picture), known.views(array), strict=True):
             np.copyto(target, source)
     picture.pts, picture.time_base = frame.pts, frame.time_base
     return picture

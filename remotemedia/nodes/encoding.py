@@ -17,6 +17,7 @@ from remotemedia.nodes.dsp import as_samples
 from remotemedia.nodes.pyav import import_av
 
 _FFMPEG_SPACES = {"bt601": 6, "bt709": 1}  # as FFmpeg numbers SMPTE 170M and BT.709
+_CONSTANT_RATE = ("mpeg1video", "mpeg2video")  # these count in pictures and nothing finer
 _RGB, _LIMITED, _FULL = 0, 1, 2  # FFmpeg's colour space of RGB, and its colour ranges
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _GAP_S = Fraction(1, 50)  # sound that comes later than this is preceded by silence; less is a container's rounding
@@ -81,7 +82,8 @@ class VideoEncoder(Encoder):
         if config.get("crf") is not None:
             options["crf"] = str(config["crf"])
         super().__init__(node, container, config.get("video_codec"), rate=self._rate, options=options)
-        self._time_base = 1 / self._rate if first.pts is None else first.time_base
+        ticks_only = self._stream.codec_context.codec.name in _CONSTANT_RATE
+        self._time_base = 1 / self._rate if first.pts is None or ticks_only else first.time_base
         context = self._stream.codec_context
         context.width, context.height, context.pix_fmt = first.width, first.height, stored.name
         context.time_base = self._time_base

@@ -91,7 +91,7 @@ class FilterChain:
         self._facts = frame.with_array(frame.array[:0])
         if self._source is None:
             return  # the chain has ended by itself (trim)
-        self._guard(self._source.push, as_picture(frame) if isinstance(frame, VideoFrame) else _sound(self._av, frame))
+        self._guard(self._source.push, _picture(frame) if isinstance(frame, VideoFrame) else _sound(self._av, frame))
         yield from self._pulled()
 
     def finish(self) -> Iterator[MediaFrame]:
@@ -205,6 +205,13 @@ def _format_of(frame: VideoFrame | AudioFrame) -> tuple[Any, ...]:
     if isinstance(frame, VideoFrame):
         return f"{frame.width}x{frame.height}", frame.pixel_format, frame.time_base
     return f"{frame.sample_rate} Hz", f"{frame.channels} channels", frame.time_base
+
+
+def _picture(frame: VideoFrame) -> Any:
+    picture, rate = as_picture(frame), frame.metadata.get("frame_rate")
+    if rate:
+        picture.duration = round(1 / (Fraction(rate) * frame.time_base))  # so that the last one has its full length
+    return picture
 
 
 def _sound(av: Any, frame: AudioFrame) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from fractions import Fraction
 from time import monotonic
 from typing import Any
@@ -84,6 +84,7 @@ class MediaSource(Node):
         self.reconnects, self.reconnect_wait_s = reconnects, reconnect_wait_s
         self._decoder: Decoder | None = None
         self._begun = False
+        self._wake = threading.Event()
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         def refuse(setting: str, expected: str) -> ConfigurationError:
@@ -145,6 +146,26 @@ class MediaSource(Node):
             elif cause is not None:
                 raise NodeError(self.name, f"{self.url!r}: {reason}") from cause
 
+    async def live(self) -> AsyncIterator[MediaFrame]:
+        """The frames as they come, read here by a thread of their own: what `pool.stream(source.live(),
+        overflow="drop_oldest")` takes. Close the iterator to stop early; a read that is under way is waited for.
+
+        Raises NodeError as `initialize` and `process` do.
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        reader, loop = ThreadPoolExecutor(1, thread_name_prefix=f"remotemedia {self.name}"), asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(reader, self.initialize)
+            stream = self.process()
+            while (frame := await loop.run_in_executor(reader, next, stream, None)) is not None:
+                yield frame
+        finally:
+            self._wake.set()
+            await loop.run_in_executor(reader, self.cleanup)
+            reader.shutdown()
+
     def _connect_again(self, lost: Decoder, reason: str, cause: Exception | None) -> None:
         """Open it again, after a wait. Raises NodeError if it does not come back."""
         self._failed = self._failed + 1 if lost.last_s is None else 0
@@ -174,12 +195,14 @@ class MediaSource(Node):
 
     def cleanup(self) -> None:
         """Close it; a wait for the next attempt ends."""
-        wake = self.__dict__.get("_wake")
-        if wake is not None:
-            wake.set()
+        self._wake.set()
         self._close()
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_wake", None)
+        del state["_wake"]
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._wake = threading.Event()

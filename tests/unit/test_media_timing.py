@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_a_mix_is_the_sum_however_the_streams_are_cut_and_interleaved(tracks, si
         expected[start - first : start - first + count] += sound * np.float32(gain)
     assert parts[0][0] == first
     assert np.allclose(np.concatenate([part for _, part in parts]), expected, atol=1e-4)
-    for (start, part), (following, _) in zip(parts, parts[1:], strict=False):
+    for (start, part), (following, _) in itertools.pairwise(parts):
         assert start + len(part) == following
     assert mixer.late == 0
 
@@ -183,7 +184,7 @@ def test_a_fitted_picture_keeps_its_proportions_and_lies_in_the_middle(fit, sour
     assert part.whole == ((part.width, part.height) == outer)
     across, down = known.multiples()
     for at, size, full, step in ((part.x, part.width, outer[0], across), (part.y, part.height, outer[1], down)):
-        assert 0 <= at
+        assert at >= 0
         assert at + size <= full
         assert at % step == size % step == 0
         assert abs(at - (full - size - at)) <= 2 * step  # as much on both sides

@@ -74,7 +74,7 @@ def test_plain_pictures_are_handed_to_ffmpeg_without_a_copy():
     assert as_picture(frame).planes[0].buffer_ptr == address
 
 
-@pytest.mark.parametrize("name", [name for name in PIXEL_FORMATS if name != "gray" and name != "gray16le"])
+@pytest.mark.parametrize("name", [name for name in PIXEL_FORMATS if "gray" not in name])
 def test_a_picture_converts_there_and_back(name):
     there = ConvertPixelFormat(name).process(VideoFrame(array=RAMP, pts=3, metadata={"camera": 1}))
     assert (there.pixel_format, there.pts, there.metadata["camera"]) == (name, 3, 1)
@@ -121,10 +121,11 @@ def test_methods_of_ffmpeg_keep_a_smooth_picture(method):
 
 
 def test_a_resized_yuv_picture_keeps_its_colour_space():
-    hd = ConvertPixelFormat("yuv420p").process(np_frame := VideoFrame(array=np.full((720, 64, 3), (255, 0, 0), np.uint8)))
+    red = np.full((720, 64, 3), (255, 0, 0), np.uint8)
+    hd = ConvertPixelFormat("yuv420p").process(VideoFrame(array=red))
     small = Resize(32, 360).process(hd)
     assert small.metadata["colour_space"] == "bt709"
-    assert psnr(ConvertPixelFormat("rgb24").process(small).array, np_frame.array[:360, :32]) > 40
+    assert psnr(ConvertPixelFormat("rgb24").process(small).array, red[:360, :32]) > 40
 
 
 def test_nodes_that_have_worked_travel():
@@ -141,7 +142,7 @@ def test_nodes_that_have_worked_travel():
         (lambda: pixel_format("zzz"), ConfigurationError, "expected one of gray, gray16le, rgb24"),
         (lambda: ConvertPixelFormat("yuv420p").process(VideoFrame(array=RAMP[:-1])), ValueError, "64x47 is impossible"),
         (lambda: Resize(33, 20).process(picture("yuv420p")), ValueError, "multiple of 2"),
-        (lambda: Resize(8, 8).process(VideoFrame(array=RAMP, pixel_format="nv12")), ValueError, r"\(height \* 3/2, width"),
+        (lambda: Resize(8, 8).process(VideoFrame(array=RAMP, pixel_format="nv12")), ValueError, r"\(height \* 3/2, w"),
         (lambda: Resize(8, fit="cover"), ConfigurationError, "fit='cover'.*a width and a height"),
         (lambda: Resize(8, 8, fit="crop"), ConfigurationError, "stretch, contain, cover"),
         (lambda: Resize(8, 8, fill=(1, 2)), ConfigurationError, "red, green, blue"),
