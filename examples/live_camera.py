@@ -1,4 +1,4 @@
-"""A camera that is faster than the work on its pictures: what there is no time for is dropped, so the results are fresh.
+"""A camera that is faster than the work on its pictures: what there is no time for is dropped, so results are fresh.
 
     python examples/live_camera.py [--camera /dev/video0] [--seconds 3]
 

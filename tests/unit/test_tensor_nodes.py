@@ -23,6 +23,7 @@ from remotemedia.nodes import (
 )
 
 RANDOM = np.random.default_rng(0)
+numbers = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-(2**62), 2**62))
 
 
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
@@ -44,7 +45,7 @@ def test_pictures_and_sound_become_tensors(layout):
 
 @given(
     st.sampled_from(["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]),
-    st.lists(st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-(2**62), 2**62)), min_size=1, max_size=6),
+    st.lists(numbers, min_size=1, max_size=6),
 )
 @settings(max_examples=100, deadline=None)
 def test_casting_rounds_and_saturates(dtype, values):
