@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from remotemedia.nodes.media_sink import MediaSink
     from remotemedia.nodes.media_source import MediaSource
     from remotemedia.nodes.mixing import Mix
-    from remotemedia.nodes.raw_pipes import RawAudioSink, RawAudioSource, RawVideoSink, RawVideoSource
+    from remotemedia.nodes.raw_pipes import RawAudioSource, RawVideoSource
+    from remotemedia.nodes.raw_sinks import RawAudioSink, RawVideoSink
     from remotemedia.nodes.scaling import ConvertPixelFormat, Resize
+    from remotemedia.nodes.stacking import TensorStack
     from remotemedia.nodes.sync import Interleave, Label, Sync
-    from remotemedia.nodes.tensors import TensorCast, TensorNormalize, TensorReshape, TensorStack, ToTensor
+    from remotemedia.nodes.tensors import TensorCast, TensorNormalize, TensorReshape, ToTensor
     from remotemedia.nodes.text import (
         TextChunkNode,
         TextReplaceNode,
