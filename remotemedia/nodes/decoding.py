@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from time import monotonic
 from typing import Any
@@ -16,13 +16,16 @@ from remotemedia.nodes.conversion import COLOUR_SPACES, colour_space, copy_plane
 from remotemedia.nodes.pyav import import_av
 
 _BT709, _UNSPECIFIED = 1, 2  # as FFmpeg numbers colour spaces
+_MOST_DAMAGED = 500  # packets in a row: what never can be decoded is an error in a live stream as well
 
 
 class Decoder:
     """Decodes one stream of each kind; every output array is made by `empty(shape, dtype)`.
 
     `streams`: kind ("video", "audio") → which stream of that kind. `start_s`: the time in seconds that the first frame
-    shall have, all others in step (None: as in the medium); `metadata` is added to that of every frame.
+    shall have, all others in step (None: as in the medium); `metadata` is added to that of every frame. `tolerant`:
+    packets that cannot be decoded are left out and counted in `damaged`, as live streams need: one may join them in the
+    middle of a picture, and the network loses some.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Decoder:
         *,
         start_s: Fraction | None = None,
         metadata: Mapping[str, Any] | None = None,
+        tolerant: bool = False,
     ) -> None:
         """Raises NodeError if there is no such stream, or no decoder for it."""
         self._av, self._node, self._container, self._empty = import_av(), node, container, empty
@@ -44,6 +48,7 @@ class Decoder:
         """When the last frame begins, in seconds."""
         self.last_at = monotonic()
         """When it was decoded, by the clock of this machine."""
+        self._tolerant, self.damaged, self._in_a_row = tolerant, 0, 0
         self._streams = self._chosen(streams)
         for stream in self._streams:
             stream.thread_type = "AUTO"
@@ -77,7 +82,7 @@ class Decoder:
         for longer than the container was opened for."""
         try:
             for packet in self._container.demux(self._streams):
-                for frame in packet.decode():
+                for frame in self._decoded(packet):
                     yield from self._converted(frame, packet.stream)
             if any(stream.type == "audio" for stream in self._streams):
                 yield from self._sound(None)
@@ -86,6 +91,18 @@ class Decoder:
         except self._av.error.FFmpegError as error:
             where = "its start" if self.last_s is None else f"{float(self.last_s):.3f} s"
             raise NodeError(self._node, f"cannot decode {self._container.name!r} after {where}: {error}") from error
+
+    def _decoded(self, packet: Any) -> Sequence[Any]:
+        try:
+            found: Sequence[Any] = packet.decode()
+        except self._av.error.FFmpegError as error:
+            self._in_a_row += 1
+            if not self._tolerant or isinstance(error, MemoryError) or self._in_a_row > _MOST_DAMAGED:
+                raise
+            self.damaged += 1
+            return ()
+        self._in_a_row = 0
+        return found
 
     def close(self) -> None:
         self._container.close()

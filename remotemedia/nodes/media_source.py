@@ -37,6 +37,9 @@ class MediaSource(Node):
     after `reconnect_wait_s` seconds, twice as long each time, up to ten times that. Frames then have
     metadata["reconnects"], and their time goes on by the time that was lost.
 
+    In a file, what cannot be decoded is an error. In a network stream or from a camera it is left out, and logged: one
+    joins them in the middle, and the network loses some.
+
     Raises ConfigurationError for bad settings and without PyAV. NodeError when initialized: no such file, device,
     address, format, protocol or stream, no decoder in this FFmpeg, no answer; later: damaged or lost.
 
@@ -114,10 +117,16 @@ class MediaSource(Node):
         container = opened(
             self.name, self.url, media_format=self.format, options=self.options, timeout_s=self.timeout_s
         )
-        metadata = {"reconnects": count} if count else {}
         try:
             return Decoder(
-                self.name, container, self.streams, self.pixel_format, self.empty, start_s=start_s, metadata=metadata
+                self.name,
+                container,
+                self.streams,
+                self.pixel_format,
+                self.empty,
+                start_s=start_s,
+                metadata={"reconnects": count} if count else None,
+                tolerant=is_live(self.url, self.format),
             )
         except BaseException:
             container.close()
@@ -192,6 +201,8 @@ class MediaSource(Node):
         decoder, self._decoder = self._decoder, None
         if decoder is not None:
             decoder.close()
+            if decoder.damaged:
+                self.logger.warning("%s: %d packets could not be decoded", self.url, decoder.damaged)
 
     def cleanup(self) -> None:
         """Close it; a wait for the next attempt ends."""

@@ -8,6 +8,7 @@ import socket
 import threading
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -152,6 +153,22 @@ def test_rtsp_gives_every_sample_and_connects_again():
         assert np.array_equal(np.rint(samples * 32768).astype(np.int16), expanded(code))
         start = part[0].time_s
         assert [f.time_s - start for f in part[:3]] == pytest.approx([0, 0.02, 0.04])
+
+
+def test_damage_is_an_error_in_a_file_and_left_out_of_a_live_stream(tmp_path, caplog):
+    path = tmp_path / "sound.mka"
+    run_pipeline([MediaFileSink(path, audio_codec="aac")], sine(440, seconds=1))
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    data, middle = path.read_bytes(), packets[len(packets) // 2]
+    assert data.count(middle) == 1
+    path.write_bytes(damaged := data.replace(middle, b"\xff" * len(middle)))
+    with pytest.raises(NodeError, match="cannot decode"):
+        read(MediaFileSource(path))
+    with Sender(damaged) as sender:
+        frames = read(MediaSource(sender.url, format="matroska"))
+    assert len(packets) - 2 <= len(frames) < len(packets)
+    assert "1 packets could not be decoded" in caplog.text
 
 
 async def test_a_live_source_is_read_by_a_thread_and_can_be_left(transport_stream):
