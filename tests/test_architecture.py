@@ -43,7 +43,7 @@ OWNERS = {
     "cloudpickle": ["remotemedia.core.node_pickler", "remotemedia.ipc.codec"],
     "psutil": ["remotemedia.workers.limits", "remotemedia.instrumentation", "remotemedia.testing"],
     "structlog": ["remotemedia.log", "remotemedia.instrumentation", "remotemedia.cli"],
-    "av": ["remotemedia.nodes.media_io", "remotemedia.testing.sources"],
+    "av": ["remotemedia.nodes.pyav"],
     "rich": ["remotemedia.progress", "remotemedia.cli", "remotemedia.testing.meter"],
     "shtab": ["remotemedia.cli"],
     "prometheus_client": ["remotemedia.metrics", "remotemedia.cli.metrics"],

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from remotemedia.core.pixel_formats import PIXEL_FORMATS, pixel_format
+
 Array = npt.NDArray[Any]
 
 
@@ -50,17 +52,29 @@ class AudioFrame(MediaFrame):
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoFrame(MediaFrame):
     """A picture. `array`: uint8, shape (height, width, 3) for `pixel_format` "rgb24" or "bgr24", (height, width) for
-    "gray"."""
+    "gray"; other formats of FFmpeg as `remotemedia.core.pixel_formats` describes them (planes one after the other)."""
 
     pixel_format: str = "rgb24"
 
     @property
     def height(self) -> int:
-        return int(self.array.shape[0])
+        """In pixels."""
+        known = PIXEL_FORMATS.get(self.pixel_format)
+        rows = int(self.array.shape[0])
+        return rows if known is None else known.height(rows)
 
     @property
     def width(self) -> int:
+        """In pixels."""
         return int(self.array.shape[1])
+
+    @property
+    def planes(self) -> tuple[Array, ...]:
+        """Views of the planes, without copies: for "yuv420p" Y (height, width), U and V (height/2, width/2).
+
+        Raises ConfigurationError for an unknown pixel format, ValueError if the array does not fit it.
+        """
+        return pixel_format(self.pixel_format).views(self.array)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

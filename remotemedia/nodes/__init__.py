@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from remotemedia.nodes.audio import Chunk, EnergyVad, Gain, Resample, ToMono
     from remotemedia.nodes.basic import BatchNode, CalculatorNode, FunctionNode, PassThroughNode, node
     from remotemedia.nodes.endpoints import CollectSink, IterableSource, PrintSink
+    from remotemedia.nodes.filters import FilterGraph, LoudnessMeter
     from remotemedia.nodes.loudness import Loudness
     from remotemedia.nodes.media_io import (
         AudioFileSink,
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
         VideoFileSink,
         VideoFileSource,
     )
-    from remotemedia.nodes.text import TextReplaceNode, TextSplitNode, TextTransformNode, UppercaseNode
-    from remotemedia.nodes.video import ConvertPixelFormat, Denoise, EdgeFilter, MotionDetector, Resize
+    from remotemedia.nodes.media_sink import MediaSink
+    from remotemedia.nodes.media_source import MediaSource
+    from remotemedia.nodes.mixing import Mix
+    from remotemedia.nodes.raw_pipes import RawAudioSource, RawVideoSource
+    from remotemedia.nodes.raw_sinks import RawAudioSink, RawVideoSink
+    from remotemedia.nodes.scaling import ConvertPixelFormat, Resize
+    from remotemedia.nodes.stacking import TensorStack
+    from remotemedia.nodes.sync import Interleave, Label, Sync
+    from remotemedia.nodes.tensors import TensorCast, TensorNormalize, TensorReshape, ToTensor
+    from remotemedia.nodes.text import (
+        TextChunkNode,
+        TextReplaceNode,
+        TextSplitNode,
+        TextTemplateNode,
+        TextTransformNode,
+        UppercaseNode,
+    )
+    from remotemedia.nodes.video import Denoise, EdgeFilter, MotionDetector
 
 __all__ = [
     "AudioFileSink",
@@ -34,21 +51,40 @@ __all__ = [
     "Denoise",
     "EdgeFilter",
     "EnergyVad",
+    "FilterGraph",
     "FunctionNode",
     "Gain",
+    "Interleave",
     "IterableSource",
+    "Label",
     "Loudness",
+    "LoudnessMeter",
     "MediaFileSink",
     "MediaFileSource",
+    "MediaSink",
+    "MediaSource",
+    "Mix",
     "MotionDetector",
     "PassThroughNode",
     "PrintSink",
+    "RawAudioSink",
+    "RawAudioSource",
+    "RawVideoSink",
+    "RawVideoSource",
     "Resample",
     "Resize",
+    "Sync",
+    "TensorCast",
+    "TensorNormalize",
+    "TensorReshape",
+    "TensorStack",
+    "TextChunkNode",
     "TextReplaceNode",
     "TextSplitNode",
+    "TextTemplateNode",
     "TextTransformNode",
     "ToMono",
+    "ToTensor",
     "UppercaseNode",
     "VideoFileSink",
     "VideoFileSource",

@@ -50,7 +50,14 @@ class Timeline:
 
 
 class Gain(AudioNode):
-    """Make it `db` decibels louder (or softer, if negative). Does not clip: float sound may exceed 1 until written."""
+    """Make it `db` decibels louder (or softer, if negative). Does not clip: float sound may exceed 1 until written.
+
+    Takes float32 or int16 sound (samples, channels); gives float32 of the same shape. Raises ConfigurationError for bad
+    settings, TypeError and ValueError for what is no sound.
+
+    >>> Gain(-20).process(AudioFrame(array=np.array([[1.0], [-0.5]], np.float32))).array.round(3).tolist()
+    [[0.10000000149011612], [-0.05000000074505806]]
+    """
 
     def __init__(self, db: float = 0.0, **options: Any) -> None:
         super().__init__(db=db, **options)
@@ -65,7 +72,14 @@ class Gain(AudioNode):
 
 
 class ToMono(AudioNode):
-    """The mean of all channels, as one channel: shape (samples, 1)."""
+    """The mean of all channels, as one channel: shape (samples, 1).
+
+    Takes float32 or int16 sound (samples, channels); gives float32. Raises TypeError and ValueError for what is no
+    sound.
+
+    >>> ToMono().process(AudioFrame(array=np.array([[1.0, 0.0], [0.5, 0.5]], np.float32))).array.tolist()
+    [[0.5], [0.5]]
+    """
 
     def transform(self, frame: AudioFrame) -> AudioFrame:
         samples = dsp.as_samples(frame.array)
@@ -78,7 +92,12 @@ class Resample(AudioNode):
     """Convert to `sample_rate` Hz by a polyphase windowed sinc.
 
     Flat up to 90 % of the lower Nyquist frequency, aliases below -90 dB. n samples give ceil(n · out / in) in all,
-    none delayed; `flush` gives the last ones. pts count in 1/sample_rate.
+    none delayed; `flush` gives the last ones. pts count in 1/sample_rate. Takes float32 or int16 sound (samples,
+    channels); gives float32. Raises ConfigurationError for bad settings, TypeError and ValueError for what is no sound.
+
+    >>> frames = run_pipeline([Resample(16_000)], sine(440, sample_rate=48_000, seconds=1))
+    >>> sum(len(frame.array) for frame in frames), frames[0].sample_rate, frames[0].array.dtype
+    (16000, 16000, dtype('float32'))
     """
 
     def __init__(self, sample_rate: int = 48_000, **options: Any) -> None:
@@ -123,12 +142,23 @@ class Resample(AudioNode):
 
 
 class Chunk(AudioNode):
-    """Cut into frames of `duration_ms` each, as speech models and codecs want them; `flush` gives the shorter rest."""
+    """Cut into frames of `duration_ms` each, as speech models and codecs want them; `flush` gives the shorter rest.
 
-    def __init__(self, duration_ms: float = 20.0, **options: Any) -> None:
-        super().__init__(duration_ms=duration_ms, **options)
+    Takes sound (samples, channels); gives float32 frames of round(sample_rate * duration_ms / 1000) samples, pts in
+    1/sample_rate. `pad=True` fills the last frame, and the last before a gap in time, with silence to its full length.
+    Raises ConfigurationError for bad settings, TypeError and ValueError for what is no sound.
+
+    >>> chunks = run_pipeline([Chunk(20)], sine(440, sample_rate=16_000, seconds=0.05))
+    >>> [(len(chunk.array), chunk.time_s) for chunk in chunks]
+    [(320, 0.0), (320, 0.02), (160, 0.04)]
+    >>> [len(chunk.array) for chunk in run_pipeline([Chunk(20, pad=True)], sine(440, sample_rate=16_000, seconds=0.05))]
+    [320, 320, 320]
+    """
+
+    def __init__(self, duration_ms: float = 20.0, *, pad: bool = False, **options: Any) -> None:
+        super().__init__(duration_ms=duration_ms, pad=pad, **options)
         self.check(duration_ms > 0, "duration_ms", duration_ms, "milliseconds, more than 0")
-        self.duration_ms = duration_ms
+        self.duration_ms, self.pad = duration_ms, pad
         self._timeline: Timeline | None = None
 
     def initialize(self) -> None:
@@ -163,8 +193,9 @@ class Chunk(AudioNode):
                 yield self._chunk(timeline, self._waiting, 0)
 
     def _chunk(self, timeline: Timeline, size: int, not_yet_used: int) -> AudioFrame:
-        out = self.empty((size, timeline.channels), np.float32)
-        np.concatenate(self._parts, out=out)
+        out = self.empty((self._size if self.pad else size, timeline.channels), np.float32)
+        np.concatenate(self._parts, out=out[:size])
+        out[size:] = 0
         self._parts, self._waiting = [], 0
         return timeline.frame(out, timeline.sample_rate, timeline.samples - not_yet_used - size, self._metadata)
 
@@ -174,7 +205,17 @@ class EnergyVad(AudioNode):
 
     A frame counts as speech when its level is `margin_db` above the noise floor and above `minimum_db`, and until
     `hangover_s` after the last such frame. The floor follows the level down at once and up by 1 dB per second.
-    `drop_silence=True` lets only speech through. Works best on equal frames: put `Chunk()` before it.
+    `drop_silence=True` lets only speech through. Works best on equal frames: put `Chunk()` before it. It knows loud
+    from quiet, not speech from music: for that, run a model of your choice in a node of your own.
+
+    Takes float32 or int16 sound (samples, channels); gives the same frames. Raises ConfigurationError for bad settings,
+    TypeError and ValueError for what is no sound.
+
+    >>> tone, silence = sine(440, level_db=-10, seconds=0.2), np.zeros((48_000, 1), np.float32)
+    >>> frames = [*tone, AudioFrame(array=silence)]
+    >>> speech = [frame.metadata["speech"] for frame in run_pipeline([EnergyVad(hangover_s=0.1)], frames)]
+    >>> speech[0], speech[-1]
+    (True, False)
     """
 
     _RISE_DB_PER_S = 1.0

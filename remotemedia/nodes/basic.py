@@ -21,7 +21,11 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class PassThroughNode(Node):
-    """Gives every input on as it is."""
+    """Gives every input on as it is.
+
+    >>> run_pipeline([PassThroughNode()], [1, "two"])
+    [1, 'two']
+    """
 
     def process(self, data: Any) -> Any:
         return data
@@ -34,6 +38,9 @@ class CalculatorNode(Node):
     input of the form `{"operation": "add", "args": [a, b, ...]}` brings its own operation (default: the node's) and
     numbers, taken from left to right. Raises ConfigurationError for an unknown operation, when made or in an input;
     TypeError for a bare input while there is no operand and for an input without at least two args.
+
+    >>> run_pipeline([CalculatorNode("multiply", 3)], [2, {"operation": "add", "args": [1, 2, 3]}])
+    [6, 6]
     """
 
     def __init__(self, operation: str = "add", operand: Any = None, *, name: str | None = None, **options: Any) -> None:
@@ -65,7 +72,13 @@ class CalculatorNode(Node):
 
 
 class BatchNode(Node):
-    """Collects `size` inputs into a list; the rest comes as a shorter list at the end of the stream."""
+    """Collects `size` inputs into a list; the rest comes as a shorter list at the end of the stream.
+
+    Raises ConfigurationError for a size that is no number, or less than 1.
+
+    >>> run_pipeline([BatchNode(2)], [1, 2, 3])
+    [[1, 2], [3]]
+    """
 
     def __init__(self, size: int, *, name: str | None = None, **options: Any) -> None:
         super().__init__(name, size=size, **options)
@@ -90,7 +103,10 @@ class FunctionNode(Node):
     """A function as a node: sync, async, generator or async generator; one without a parameter is a source.
 
     The node can still be called like the function. It cannot be written into a manifest: a manifest names classes, see
-    `register_node`.
+    `register_node`. Raises TypeError for what cannot be called.
+
+    >>> run_pipeline([FunctionNode(len)], ["one", "three"])
+    [3, 5]
     """
 
     def __init__(self, function: Callable[..., Any], *, name: str | None = None, **options: Any) -> None:

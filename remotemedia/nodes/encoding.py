@@ -1,4 +1,4 @@
-"""One encoded stream of a file sink: frames in, PyAV packets out; media_io, which owns PyAV, hands it in."""
+"""One encoded stream of a media sink: frames in, PyAV packets out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import numpy as np
 
 from remotemedia.core.exceptions import NodeError
 from remotemedia.core.frames import AudioFrame, VideoFrame
+from remotemedia.core.pixel_formats import pixel_format
+from remotemedia.nodes.conversion import COLOUR_SPACES, as_picture, colour_space
 from remotemedia.nodes.dsp import as_samples
+from remotemedia.nodes.pyav import import_av
 
-_HD_HEIGHT = 720  # from this height on, players take video for BT.709, below for BT.601
+_FFMPEG_SPACES = {"bt601": 6, "bt709": 1}  # as FFmpeg numbers SMPTE 170M and BT.709
+_CONSTANT_RATE = ("mpeg1video", "mpeg2video")  # these count in pictures and nothing finer
+_RGB, _LIMITED, _FULL = 0, 1, 2  # FFmpeg's colour space of RGB, and its colour ranges
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _GAP_S = Fraction(1, 50)  # sound that comes later than this is preceded by silence; less is a container's rounding
 _MAX_SILENCE_S = 3600
@@ -24,8 +29,8 @@ class Encoder(ABC):
 
     kind: ClassVar[str]
 
-    def __init__(self, av: Any, node: str, container: Any, codec: str | None, **options: Any) -> None:
-        self.av, self.node, self.count = av, node, 0
+    def __init__(self, node: str, container: Any, codec: str | None, **options: Any) -> None:
+        self.av, self.node, self.count = import_av(), node, 0
         self._stream = self._added(container, codec or self._default_codec(container), options)
 
     @classmethod
@@ -63,32 +68,32 @@ class Encoder(ABC):
 
 
 class VideoEncoder(Encoder):
-    """Pictures, as yuv420p."""
+    """Pictures of any known pixel format, stored as `config["pixel_format"]` (default: yuv420p)."""
 
     kind = "video"
 
-    def __init__(self, av: Any, node: str, container: Any, first: VideoFrame, config: Mapping[str, Any]) -> None:
+    def __init__(self, node: str, container: Any, first: VideoFrame, config: Mapping[str, Any]) -> None:
         self._size = (first.width, first.height)
-        if first.width % 2 or first.height % 2:
-            raise NodeError(
-                node,
-                f"pictures of {first.width}x{first.height} cannot be written as yuv420p, which needs even numbers; "
-                f"put Resize({first.width & ~1}, {first.height & ~1}) before the sink",
-            )
+        stored = pixel_format(config.get("pixel_format") or "yuv420p")
+        self._check_size(node, first, stored.name)
         rate = config.get("frame_rate") or first.metadata.get("frame_rate") or 30
         self._rate = Fraction(rate).limit_denominator(1001)
         options = dict(config.get("codec_options") or {})
         if config.get("crf") is not None:
             options["crf"] = str(config["crf"])
-        super().__init__(av, node, container, config.get("video_codec"), rate=self._rate, options=options)
-        self._time_base = 1 / self._rate if first.pts is None else first.time_base
+        super().__init__(node, container, config.get("video_codec"), rate=self._rate, options=options)
+        ticks_only = self._stream.codec_context.codec.name in _CONSTANT_RATE
+        self._time_base = 1 / self._rate if first.pts is None or ticks_only else first.time_base
         context = self._stream.codec_context
-        context.width, context.height, context.pix_fmt = first.width, first.height, "yuv420p"
+        context.width, context.height, context.pix_fmt = first.width, first.height, stored.name
         context.time_base = self._time_base
-        self._colour_space = "ITU709" if first.height >= _HD_HEIGHT else "ITU601"
-        context.colorspace = 1 if first.height >= _HD_HEIGHT else 6  # as FFmpeg numbers BT.709 and SMPTE 170M
-        context.color_range = 1  # limited, as video has it
-        self._reformatter = av.video.reformatter.VideoReformatter()
+        self._space, self._format = colour_space(first.metadata, first.height), stored.name
+        if stored.kind == "yuv":
+            context.colorspace = _FFMPEG_SPACES[self._space]
+            context.color_range = _FULL if stored.name.startswith("yuvj") else _LIMITED
+        elif stored.kind == "rgb":
+            context.colorspace, context.color_range = _RGB, _FULL
+        self._reformatter = self.av.video.reformatter.VideoReformatter()
         self._first_pts: int | None = None
         self._last_pts: int | None = None
 
@@ -105,11 +110,31 @@ class VideoEncoder(Encoder):
                 f"a picture of {frame.width}x{frame.height} came after one of {self._size[0]}x{self._size[1]}; "
                 f"put Resize({self._size[0]}, {self._size[1]}) before the sink",
             )
-        picture = self.av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame.array), frame.pixel_format)
-        yuv = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace=self._colour_space)
+        try:
+            picture = as_picture(frame)
+        except ValueError as error:
+            raise NodeError(self.node, str(error)) from error
+        yuv = self._reformatter.reformat(
+            picture,
+            format=self._format,
+            src_colorspace=COLOUR_SPACES[colour_space(frame.metadata, frame.height)],
+            dst_colorspace=COLOUR_SPACES[self._space],
+        )
         yuv.pts, yuv.time_base = self._pts(frame), self._time_base
         self.count += 1
         return self._encoded(yuv)
+
+    @staticmethod
+    def _check_size(node: str, first: VideoFrame, stored: str) -> None:
+        across, down = pixel_format(stored).multiples()
+        width, height = first.width // across * across, first.height // down * down
+        if (width, height) != (first.width, first.height):
+            needs = "even numbers" if (across, down) == (2, 2) else f"multiples of {across} and {down}"
+            raise NodeError(
+                node,
+                f"pictures of {first.width}x{first.height} cannot be written as {stored}, which needs {needs}; "
+                f"put Resize({width}, {height}) before the sink",
+            )
 
     def _pts(self, frame: VideoFrame) -> int:
         if frame.pts is None:
@@ -132,10 +157,10 @@ class AudioEncoder(Encoder):
 
     kind = "audio"
 
-    def __init__(self, av: Any, node: str, container: Any, first: AudioFrame, config: Mapping[str, Any]) -> None:
+    def __init__(self, node: str, container: Any, first: AudioFrame, config: Mapping[str, Any]) -> None:
         self._channels, self._sample_rate = first.channels, first.sample_rate
         self._layout = _LAYOUTS.get(first.channels, f"{first.channels} channels")
-        super().__init__(av, node, container, config.get("audio_codec"), rate=first.sample_rate, layout=self._layout)
+        super().__init__(node, container, config.get("audio_codec"), rate=first.sample_rate, layout=self._layout)
         rates = self._stream.codec_context.codec.audio_rates
         if rates and first.sample_rate not in rates:
             raise NodeError(

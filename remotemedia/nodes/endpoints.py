@@ -10,7 +10,13 @@ from remotemedia.core.node import Node
 
 
 class IterableSource(Node):
-    """A source: gives the `items` one after the other (None items are left out: None means no output)."""
+    """A source: gives the `items` one after the other (None items are left out: None means no output).
+
+    Raises TypeError for what cannot be iterated over.
+
+    >>> run_pipeline([IterableSource([1, 2])])
+    [1, 2]
+    """
 
     def __init__(self, items: Iterable[Any], *, name: str | None = None, **options: Any) -> None:
         super().__init__(name, items=items, **options)
@@ -26,6 +32,9 @@ class CollectSink(Node):
     """Keeps what comes in `items` and gives that list at the end of the stream, as its only output.
 
     `items` stays readable after the run (in the process the node ran in); the next stream starts a new list.
+
+    >>> run_pipeline([CollectSink()], [1, 2])
+    [[1, 2]]
     """
 
     def __init__(self, *, name: str | None = None, **options: Any) -> None:
@@ -46,7 +55,12 @@ class CollectSink(Node):
 
 
 class PrintSink(Node):
-    """Prints each input on a line, through `template` (str.format with the input as its only argument)."""
+    """Prints each input on a line, through `template` (str.format with the input as its only argument).
+
+    >>> run_pipeline([PrintSink("got {}")], [1])
+    got 1
+    []
+    """
 
     def __init__(self, template: str = "{}", *, name: str | None = None, **options: Any) -> None:
         super().__init__(name, template=template, **options)

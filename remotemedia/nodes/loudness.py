@@ -46,7 +46,16 @@ class Loudness(AudioNode):
     third of the window; down within half a second, by the loudness of the last 400 ms if that is higher; at once for
     the first sound after silence. It ramps linearly, so it never clicks; silence (under -70 LUFS) leaves it as it is.
     Samples beyond `ceiling_db` are clipped there. No delay: as many samples out as in, whatever the frame sizes.
-    Adds `metadata["loudness_lufs"]` (of the input; None while silent) and `metadata["gain_db"]`.
+    Adds `metadata["loudness_lufs"]` (of the input; None while silent) and `metadata["gain_db"]`. To measure only, by
+    FFmpeg's meter: `LoudnessMeter`.
+
+    Takes float32 or int16 sound (samples, channels); gives float32 of the same shape. Raises ConfigurationError for bad
+    settings, TypeError and ValueError for what is no sound.
+
+    >>> frames = run_pipeline([Loudness(-16)], sine(997, level_db=-30, channels=2, seconds=5))
+    >>> last = frames[-1].metadata
+    >>> round(last["loudness_lufs"] + last["gain_db"])
+    -16
     """
 
     def __init__(

@@ -16,12 +16,24 @@ _BUILT_IN: dict[str, tuple[str, ...]] = {
     "audio": ("Chunk", "EnergyVad", "Gain", "Resample", "ToMono"),
     "basic": ("BatchNode", "CalculatorNode", "FunctionNode", "PassThroughNode"),
     "endpoints": ("CollectSink", "IterableSource", "PrintSink"),
+    "filters": ("FilterGraph", "LoudnessMeter"),
     "loudness": ("Loudness",),
     "media_io": (
         "AudioFileSink", "AudioFileSource", "MediaFileSink", "MediaFileSource", "VideoFileSink", "VideoFileSource",
     ),
-    "text": ("TextReplaceNode", "TextSplitNode", "TextTransformNode", "UppercaseNode"),
-    "video": ("ConvertPixelFormat", "Denoise", "EdgeFilter", "MotionDetector", "Resize"),
+    "media_sink": ("MediaSink",),
+    "media_source": ("MediaSource",),
+    "mixing": ("Mix",),
+    "raw_pipes": ("RawAudioSource", "RawVideoSource"),
+    "raw_sinks": ("RawAudioSink", "RawVideoSink"),
+    "scaling": ("ConvertPixelFormat", "Resize"),
+    "stacking": ("TensorStack",),
+    "sync": ("Interleave", "Label", "Sync"),
+    "tensors": ("TensorCast", "TensorNormalize", "TensorReshape", "ToTensor"),
+    "text": (
+        "TextChunkNode", "TextReplaceNode", "TextSplitNode", "TextTemplateNode", "TextTransformNode", "UppercaseNode",
+    ),
+    "video": ("Denoise", "EdgeFilter", "MotionDetector"),
 }
 BUILT_IN_MODULES = {name: f"remotemedia.nodes.{module}" for module, names in _BUILT_IN.items() for name in names}
 """Name of each built-in node → the module that defines it."""

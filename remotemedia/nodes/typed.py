@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.frames import AudioFrame, MediaFrame, VideoFrame
 from remotemedia.core.node import Node
+from remotemedia.core.pixel_formats import PIXEL_FORMATS
 from remotemedia.nodes.scratch import Scratch
 
 F = TypeVar("F", bound=MediaFrame)
@@ -55,6 +56,8 @@ class VideoNode(TypedNode[VideoFrame]):
     """Base of the video nodes. A bare uint8 array (height, width[, 3]) is taken as gray / rgb24 and gives an array."""
 
     frame_type = VideoFrame
+    pixel_formats: ClassVar[tuple[str, ...]] = ("rgb24", "bgr24", "gray")
+    """What `transform` can work on."""
 
     def process(self, data: Any) -> Any:
         """The transformed picture. Raises TypeError for what is no picture, ValueError for a wrong shape or dtype."""
@@ -67,18 +70,15 @@ class VideoNode(TypedNode[VideoFrame]):
         return super().process(data)
 
     def _check_picture(self, frame: VideoFrame) -> None:
-        shape, dtype = frame.array.shape, frame.array.dtype
-        wanted = {"gray": (2, 1), "rgb24": (3, 3), "bgr24": (3, 3)}.get(frame.pixel_format)
-        if wanted is None:
-            raise ValueError(
-                f"{self.name}: pixel_format {frame.pixel_format!r} is unknown; expected rgb24, bgr24 or gray"
-            )
-        axes, channels = wanted
-        if dtype != "uint8" or len(shape) != axes or (axes == 3 and shape[2] != channels) or 0 in shape:  # noqa: PLR2004
-            raise ValueError(
-                f"{self.name}: a {frame.pixel_format} picture must be a uint8 array of shape "
-                f"{'(height, width)' if axes == 2 else '(height, width, 3)'}, not {dtype} {shape}"  # noqa: PLR2004
-            )
+        if frame.pixel_format not in self.pixel_formats:
+            known = frame.pixel_format in PIXEL_FORMATS
+            hint = '; put ConvertPixelFormat("rgb24") before it' if known else ""
+            names = ", ".join(self.pixel_formats)
+            raise ValueError(f"{self.name}: pixel_format {frame.pixel_format!r} is unknown; expected {names}{hint}")
+        try:
+            PIXEL_FORMATS[frame.pixel_format].size(frame.array)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
 
 class AudioNode(TypedNode[AudioFrame]):

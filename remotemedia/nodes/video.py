@@ -1,4 +1,4 @@
-"""Video nodes in plain numpy: resize, convert, denoise, find edges, detect motion.
+"""Video nodes in plain numpy: denoise, find edges, detect motion.
 
 Each works on VideoFrames (or bare uint8 arrays) and keeps pts, time base and metadata. Outputs are made by
 `self.empty`, so in a worker the result is computed right into the outgoing shared memory.
@@ -14,55 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from remotemedia.core.frames import VideoFrame
-from remotemedia.nodes import pixels, resampling
+from remotemedia.nodes import pixels
 from remotemedia.nodes.typed import VideoNode
-
-PIXEL_FORMATS = ("rgb24", "bgr24", "gray")
-
-
-class Resize(VideoNode):
-    """Resize to `width` x `height` pixels; give one of the two as None to keep the proportions.
-
-    `method`: "area" (the mean of what a pixel covers: for shrinking), "bilinear" (for enlarging) or "nearest".
-    """
-
-    def __init__(
-        self, width: int | None = None, height: int | None = None, *, method: str = "area", **options: Any
-    ) -> None:
-        super().__init__(width=width, height=height, method=method, **options)
-        for setting, value in (("width", width), ("height", height)):
-            self.check(value is None or (isinstance(value, int) and value > 0), setting, value, "pixels, 1 or more")
-        self.check(width is not None or height is not None, "width", width, "a width, a height or both")
-        self.check(method in resampling.METHODS, "method", method, f"one of {', '.join(resampling.METHODS)}")
-        self.width, self.height, self.method = width, height, method
-
-    def transform(self, frame: VideoFrame) -> VideoFrame:
-        height = self.height or max(1, round(frame.height * (self.width or 0) / frame.width))
-        width = self.width or max(1, round(frame.width * height / frame.height))
-        out = self.empty((height, width, *frame.array.shape[2:]))
-        resampling.resize(frame.array, out, self.method, self.scratch)
-        return replace(frame, array=out)
-
-
-class ConvertPixelFormat(VideoNode):
-    """Convert to `pixel_format`: "rgb24", "bgr24" or "gray" (BT.601 luma). A frame that has it passes as it is."""
-
-    def __init__(self, pixel_format: str = "rgb24", **options: Any) -> None:
-        super().__init__(pixel_format=pixel_format, **options)
-        self.check(pixel_format in PIXEL_FORMATS, "pixel_format", pixel_format, f"one of {', '.join(PIXEL_FORMATS)}")
-        self.pixel_format = pixel_format
-
-    def transform(self, frame: VideoFrame) -> VideoFrame:
-        if frame.pixel_format == self.pixel_format:
-            return frame
-        if self.pixel_format == "gray":
-            out = self.empty((frame.height, frame.width))
-            pixels.luma(frame.array, out, self.scratch, blue_first=frame.pixel_format == "bgr24")
-        else:
-            out = self.empty((frame.height, frame.width, 3))
-            source = frame.array[..., None] if frame.pixel_format == "gray" else frame.array[..., ::-1]
-            np.copyto(out, source)
-        return replace(frame, array=out, pixel_format=self.pixel_format)
 
 
 class Denoise(VideoNode):
@@ -71,6 +24,14 @@ class Denoise(VideoNode):
     "temporal": each pixel follows its own past, taking 1/2**strength of every new frame; a pixel that changes by more
     than `threshold` levels (0..255) has moved and is taken as it is, so that motion leaves no trail.
     "box": mean of 3x3 pixels. "median": median of 3x3 pixels, which keeps edges and removes single wrong pixels.
+
+    Takes and gives uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width). Raises ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> picture = np.zeros((5, 5), np.uint8)
+    >>> picture[2, 2] = 255
+    >>> Denoise("median").process(picture).max().item(), Denoise("box").process(picture)[2, 2].item()
+    (0, 28)
     """
 
     METHODS = ("temporal", "box", "median")
@@ -121,7 +82,15 @@ class Denoise(VideoNode):
 
 
 class EdgeFilter(VideoNode):
-    """Edge strength (Sobel, |Gx| + |Gy|, times `gain`, saturated) as a gray picture of the same size."""
+    """Edge strength (Sobel, |Gx| + |Gy|, times `gain`, saturated) as a gray picture of the same size.
+
+    Takes uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width); gives gray. Raises
+    ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> EdgeFilter().process(np.array([[0, 0, 9, 9]] * 3, np.uint8)).tolist()
+    [[0, 36, 36, 0], [0, 36, 36, 0], [0, 36, 36, 0]]
+    """
 
     def __init__(self, *, gain: float = 1.0, **options: Any) -> None:
         super().__init__(gain=gain, **options)
@@ -145,6 +114,15 @@ class MotionDetector(VideoNode):
     frame). Cells in which a quarter of these pixels differ by more than `threshold` levels are active; connected groups
     of at least `min_cells` of them become boxes, as `metadata["boxes"]`: a list of (x, y, width, height) in pixels.
     `draw=False` leaves the picture as it is. `colour` is RGB. The first frame is the first background.
+
+    Takes and gives uint8 pictures: rgb24 and bgr24 (height, width, 3), gray (height, width). Raises ConfigurationError
+    for bad settings, TypeError and ValueError for what is no such picture.
+
+    >>> background, moved = np.zeros((2, 96, 96, 3), np.uint8)
+    >>> moved[32:64, 48:80] = 200
+    >>> frames = [VideoFrame(array=array) for array in (background, moved)]
+    >>> run_pipeline([MotionDetector()], frames)[1].metadata["boxes"]
+    [(48, 32, 32, 32)]
     """
 
     _GRID = 4  # pixels looked at per cell and axis

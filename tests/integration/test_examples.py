@@ -101,6 +101,15 @@ def test_thumbnails_have_three_sizes(tmp_path):
     assert sizes == {b"P6 64 36 255", b"P6 160 90 255", b"P6 320 180 255"}
 
 
+def test_the_camera_example_works_on_what_there_is_time_for(tmp_path):
+    result = run("live_camera.py", "--seconds", 0.5, folder=tmp_path)
+    came, seen, dropped, moving = map(int, re.findall(r"\d+", result.stdout.splitlines()[0]))
+    assert came == 30
+    assert seen + dropped == came
+    assert 0 < moving <= seen
+    assert "320x180 at 0.48 s" in result.stdout  # the last picture is never dropped
+
+
 def test_the_demo_manifest_is_the_graph_of_its_picture():
     graph: Graph = to_graph((EXAMPLES / "demo.json").read_text())
     assert [type(node) for node in graph.nodes][2] is MotionDetector

@@ -385,7 +385,7 @@ def test_only_typed_frames_are_taken(tmp_path):
     ("make", "part"),
     [
         (lambda: MediaFileSource("x", video=False, audio=False), "at least one"),
-        (lambda: MediaFileSource("x", pixel_format="yuv"), "rgb24, bgr24 or gray"),
+        (lambda: MediaFileSource("x", pixel_format="yuv"), "pixel_format='yuv' is unknown; did you mean yuyv422"),
         (lambda: MediaFileSink("x", streams=("text",)), "subset"),
         (lambda: MediaFileSink("x", frame_rate=0), "frame_rate=0"),
     ],

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.frames import AudioFrame, VideoFrame
 from remotemedia.nodes import pixels, resampling
+from remotemedia.nodes.scaling import ConvertPixelFormat, Resize
 from remotemedia.nodes.scratch import Scratch
-from remotemedia.nodes.video import ConvertPixelFormat, Denoise, EdgeFilter, MotionDetector, Resize
+from remotemedia.nodes.video import Denoise, EdgeFilter, MotionDetector
 from remotemedia.testing.sources import moving_box
 
 SOUND = AudioFrame(array=np.zeros((4, 1), np.float32))
@@ -301,8 +302,8 @@ def test_scratch_is_reused_while_shape_and_type_stay():
     [
         (Resize, "width"),
         (lambda: Resize(0), "width=0"),
-        (lambda: Resize(4, 4, method="cubic"), "nearest, bilinear, area"),
-        (lambda: ConvertPixelFormat("yuv"), "rgb24, bgr24, gray"),
+        (lambda: Resize(4, 4, method="cubic"), "area, bilinear, nearest"),
+        (lambda: ConvertPixelFormat("yuv"), "did you mean yuyv422"),
         (lambda: Denoise("nlm"), "temporal, box, median"),
         (lambda: Denoise(strength=9), "1 to 5"),
         (lambda: EdgeFilter(gain=0), "gain=0"),
@@ -323,7 +324,7 @@ def test_bad_settings_say_what_was_expected(make, part):
         (np.zeros((4, 4, 3), np.float32), ValueError, "uint8 array of shape"),
         (np.zeros((4, 4, 4), np.uint8), ValueError, r"not uint8 \(4, 4, 4\)"),
         (VideoFrame(array=np.zeros((4, 4), np.uint8)), ValueError, "rgb24 picture"),
-        (VideoFrame(array=np.zeros((4, 4), np.uint8), pixel_format="yuv"), ValueError, "expected rgb24, bgr24 or gray"),
+        (VideoFrame(array=np.zeros((4, 4), np.uint8), pixel_format="yuv"), ValueError, "expected rgb24, bgr24, gray"),
     ],
 )
 def test_wrong_data_says_what_is_wrong(data, kind, part):
