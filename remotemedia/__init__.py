@@ -10,9 +10,12 @@ Everything public can be imported from here; each name is loaded when it is firs
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._version import __version__
+
+logging.getLogger("remotemedia").addHandler(logging.NullHandler())  # silent where the program configures no logging
 
 if TYPE_CHECKING:
     from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy, Timeouts, Tracing, WorkerLimits

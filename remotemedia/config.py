@@ -246,7 +246,8 @@ class PoolConfig:
     tracing: Tracing | None = None
     """OpenTelemetry spans for frames; None: no frame is looked at for that."""
     runtime_dir: str | None = None
-    """Where the pool keeps its socket and lock; default: see remotemedia.workers.rundir."""
+    """Directory in which the pool keeps its socket and lock. None: $REMOTEMEDIA_RUNTIME_DIR, $XDG_RUNTIME_DIR,
+    /run/user/<uid>, the directory for temporary files or /dev/shm, the first that will do."""
     python_executable: str | None = None
     """Interpreter of the workers; default: the coordinator's."""
     ray_address: str | None = None

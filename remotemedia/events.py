@@ -73,7 +73,8 @@ class Died(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted(Event):
-    """A worker that died has been replaced: `generation` and `pid` are those of the new one."""
+    """A new process has been started in place of a worker that died: `generation` and `pid` are its own.
+    `Ready` follows when its node is initialized."""
 
 
 @dataclass(frozen=True, kw_only=True)

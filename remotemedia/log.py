@@ -11,8 +11,6 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-logging.getLogger("remotemedia").addHandler(logging.NullHandler())
-
 
 class EventLogger:
     """`logger.debug("pipeline started", nodes=3)` and the like; each method takes an event and its fields."""

@@ -18,7 +18,7 @@ _MAX_STEPS = 12  # a longer path is cut in the middle
 _MAX_TEXT = 500
 
 # Where the type of the culprit comes from → what it is, and what to do. The first match wins.
-_OPEN_LATER = "in initialize(), which runs in the worker, and release it in cleanup()"
+_OPEN_LATER = "in initialize(), which runs in the worker, and undo that in cleanup()"
 _SUGGESTIONS = (
     ("_thread threading multiprocessing.synchronize queue _queue", f"create locks and threads {_OPEN_LATER}"),
     ("socket _socket ssl _ssl http zmq websockets aiohttp requests", f"open connections {_OPEN_LATER}"),

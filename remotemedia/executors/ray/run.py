@@ -101,7 +101,7 @@ class Run:
             async with aclosing(items_of(source)) as items:
                 async for item in items:
                     parcel = pack(item)
-                    while not self._window.has_room(parcel.nbytes):
+                    while not self._window.has_room():
                         self._room.clear()
                         await self._room.wait()
                     self._window.enter(parcel.nbytes)
