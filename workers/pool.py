@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
-from functools import partial
 from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -20,7 +19,6 @@ from remotemedia.config import OnError, PoolConfig, RestartPolicy, Tracing
 from remotemedia.core.exceptions import (
     ConfigurationError,
     NodeError,
-    NodeInitializeError,
     PipelineError,
     PipelineStalled,
     PoolClosed,
@@ -41,9 +39,8 @@ from remotemedia.workers.control_messages import ControlDesk
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.event_bus import EventBus, Listener
 from remotemedia.workers.exchange import Exchange, Output
-from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.frame_errors import FrameErrors
-from remotemedia.workers.inline_stage import run_inline
+from remotemedia.workers.inline_stage import InlineNodes
 from remotemedia.workers.live import Live, Overflow, check_overflow
 from remotemedia.workers.loop_waiter import LoopWaiter
 from remotemedia.workers.observers import Flow, PoolFace
@@ -55,9 +52,7 @@ from remotemedia.workers.rounds import Notice
 from remotemedia.workers.serving import StatusPage
 from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
-from remotemedia.workers.stage import Stage, cleanup, initialize
 from remotemedia.workers.standstill import Standstill
-from remotemedia.workers.traced_node import TracedNode
 from remotemedia.workers.traces import rows_for
 
 if TYPE_CHECKING:
@@ -117,15 +112,14 @@ class WorkerPool(Blocking):
         self._events = EventBus()
         self._desk = ControlDesk(graph.ids.__getitem__, weakly(self._is_ready), weakly(self._send_custom))
         self._frame_errors = FrameErrors(weakly(self._identity), weakly(self._poison_error), self._events)
-        self._inline: dict[int, Stage] = {}
+        local = [i for i in graph.order if not self._plan.remote[i]]
+        self._inline = InlineNodes(graph, local)
         self._meters: list[Meter] = []
         self._parts: Parts | None = None
         self._exchange: Exchange | None = None
         self._tracing = _tracing_of(config.tracing, graph.ids)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
-        self._stage_tasks: list[asyncio.Task[None]] = []
-        self._initialized: list[int] = []
         self._is_up = False
         self._closing: asyncio.Task[None] | None = None
         self._standstill: Standstill | None = None
@@ -209,12 +203,12 @@ class WorkerPool(Blocking):
         )
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
         parts.open_observers(plan.graph, self._face(), loop)
-        self._inline = self._inline_stages()
+        self._inline.connect(fabric, self._config.on_error, self._frame_errors)
         if waiting:
             await parts.launcher.ready()
         for slot in waiting:
             slot.spawn()
-        await self._initialize_inline()
+        await self._inline.initialize()
         await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
         if self._error is not None:
             raise self._error
@@ -225,10 +219,7 @@ class WorkerPool(Blocking):
         if parts.home is not None:
             parts.home.hold()
         self._is_up = True
-        fail = weakly(self._fail)
-        self._stage_tasks = [
-            loop.create_task(run_inline(stage, self._identity(index), fail)) for index, stage in self._inline.items()
-        ]
+        self._inline.run(loop, weakly(self._fail))
 
     def _window(self) -> Window:
         return Window(
@@ -246,45 +237,9 @@ class WorkerPool(Blocking):
             weakly(self._flow),
         )
 
-    def _inline_stages(self) -> dict[int, Stage]:
-        plan, parts = self._plan, self._parts
-        assert parts is not None
-        fabric = parts.fabric
-        return {
-            i: Stage(
-                plan.graph.nodes[i],
-                fabric.inbox(i),
-                fabric.sender(i),
-                fabric.bell,
-                fabric.boards[i],
-                worker_id=i,
-                on_error=self._config.on_error,
-                on_frame_error=partial(self._frame_errors.note_inline, i),
-                traced=self._traced(i, fabric),
-            )
-            for i in plan.graph.order
-            if not plan.remote[i]
-        }
-
-    def _traced(self, index: int, fabric: Fabric) -> TracedNode | None:
-        table = fabric.trace_table()
-        return None if table is None else TracedNode(self._plan.graph.nodes[index], table, index)
-
-    async def _initialize_inline(self) -> None:
-        for index in self._plan.graph.order:
-            if self._plan.remote[index]:
-                continue
-            self._initialized.append(index)
-            try:
-                await initialize(self._plan.graph.nodes[index])
-            except Exception as error:
-                raise NodeInitializeError(self._identity(index), f"initialize() raised {error!r}") from error
-
     def _identity(self, index: int) -> WorkerIdentity:
         slot = self._parts.slots.get(index) if self._parts is not None else None
-        if slot is not None:
-            return slot.identity
-        return WorkerIdentity(node=self._plan.graph.ids[index], worker_id=index, pid=os.getpid())
+        return slot.identity if slot is not None else self._inline.identity(index)
 
     def _poison_error(self, worker_id: int, number: int) -> WorkerError | None:
         return self._parts.slots[worker_id].why_given_up(number) if self._parts is not None else None
@@ -356,8 +311,7 @@ class WorkerPool(Blocking):
         if self._tracing is not None:
             self._tracing.fail(str(error))
         self._desk.fail(error)
-        for task in self._stage_tasks:
-            task.cancel()
+        self._inline.cancel()
 
     # -- use -----------------------------------------------------------------------------------------------------------
 
@@ -448,7 +402,7 @@ class WorkerPool(Blocking):
         """
         index = self._index_of(node)
         self._working_exchange()
-        await self._desk.ask(index, message, self._inline.get(index))
+        await self._desk.ask(index, message, self._inline.stage(index))
 
     async def drain(self) -> None:
         """Take no new input, and return when everything that was accepted has come out.
@@ -629,9 +583,8 @@ class WorkerPool(Blocking):
             self._exchange.fail(self._error)
             await self._exchange.sessions.ended()
         self._desk.fail(self._error)
-        for task in self._stage_tasks:
-            task.cancel()
-        await asyncio.gather(*self._stage_tasks, return_exceptions=True)
+        self._inline.cancel()
+        await self._inline.ended()
         slots = list(reversed(parts.slots.values()))
         for slot in slots:
             slot.begin_stop()
@@ -639,16 +592,12 @@ class WorkerPool(Blocking):
         for slot, text in zip(slots, cleanup_texts, strict=True):
             if text:
                 self._note_cleanup_error(NodeError(slot.node_id, f"cleanup() raised {text}"))
-        for index in reversed(self._initialized):
-            try:
-                await cleanup(self._plan.graph.nodes[index])
-            except Exception as error:  # noqa: BLE001 - one node's cleanup must not keep the others from theirs
-                self._note_cleanup_error(NodeError(self._plan.graph.ids[index], f"cleanup() raised {error!r}"))
+        for error in await self._inline.clean_up():
+            self._note_cleanup_error(error)
         if self._exchange is not None:
             self._exchange.close()
             self._exchange = None
-        self._stage_tasks.clear()
-        self._inline.clear()
+        self._inline.let_go()
         parts.close()
         self._events.emit(Closed())
         self._events.close()
@@ -664,7 +613,7 @@ class WorkerPool(Blocking):
         self._error = self._error or PoolClosed("the pool was closed: its workers were killed")
         self._parts.give_up(self._portal)
         self._exchange = None
-        self._stage_tasks.clear()
+        self._inline.let_go()
 
     def _note_cleanup_error(self, error: NodeError) -> None:
         _logger.error("%s", error)
