@@ -22,8 +22,8 @@ def draw_all(report: Report, environment: Mapping[str, Any], directory: Path) ->
     """Write the pictures for which the result has figures; returns their files."""
     rounds = max((len(values) for values in report.figures.values()), default=0)
     footnote = (
-        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; medians of up to {rounds} rounds, "
-        "thin lines from the least to the greatest; every output checked; repeat with: make bench"
+        "medians of up to {rounds} rounds, thin lines from the least to the greatest; every output checked\n"
+        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; repeat with: make bench"
     ).format(**environment, rounds=rounds)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
