@@ -42,8 +42,9 @@ def text_width(text: str, size: float) -> float:
 
 
 class Picture:
-    """Elements in the order in which they are drawn. Coordinates and sizes in pixels, y downwards. The footnote may have
-    several lines.
+    """Elements in the order in which they are drawn. Coordinates and sizes in pixels, y downwards.
+
+    The footnote may have several lines.
     """
 
     def __init__(self, width: float, height: float, title: str, subtitle: str, footnote: str) -> None:
