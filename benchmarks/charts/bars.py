@@ -13,7 +13,7 @@ from benchmarks.summary import median
 ROW, BAR = 24.0, 13.0
 TOP = 122.0
 """Where the first row begins: below the titles and the labels of floors."""
-BOTTOM = 78.0
+BOTTOM = 92.0
 """Below the last row: labels of the ticks, what the axis is, the footnote."""
 MARGIN, GAP = 24.0, 26.0
 VALUE_WIDTH = 62.0

@@ -10,7 +10,7 @@ from benchmarks.charts.scales import Linear, with_unit
 from benchmarks.charts.svg import Picture
 from benchmarks.summary import median
 
-TOP, BOTTOM, MARGIN = 92.0, 22.0, 24.0
+TOP, BOTTOM, MARGIN = 92.0, 38.0, 24.0
 PANEL, GAP = 190.0, 26.0
 LEFT, UNDER = 46.0, 40.0
 """Inside of a panel: room for the labels of the axes."""

@@ -22,8 +22,8 @@ def draw_all(report: Report, environment: Mapping[str, Any], directory: Path) ->
     """Write the pictures for which the result has figures; returns their files."""
     rounds = max((len(values) for values in report.figures.values()), default=0)
     footnote = (
-        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; medians of up to {rounds} rounds, "
-        "thin lines from the least to the greatest; every output checked; repeat with: make bench"
+        "medians of up to {rounds} rounds, thin lines from the least to the greatest; every output checked\n"
+        "{cpu_model}, {cores} cores, Python {python}, commit {commit}, {date:.10}; repeat with: make bench"
     ).format(**environment, rounds=rounds)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -126,13 +126,12 @@ def recovery(report: Report, footnote: str) -> Picture | None:
     ]
     columns += [
         Column(title=title, unit="", values=ranked(values))
-        for title, metric in (("processes alive", "alive"), ("shm files kept", "shm_files_next"))
+        for title, metric in (("alive after 2 s", "alive"), ("shm after restart", "shm_files_next"))
         if (values := series(report, w6_orphans.NAME, w6_orphans.CASE, metric))
     ]
     return _bars(
         columns, footnote, "kill -9",
-        "left: of a stage in mid-stream, 4 KB frames, nothing lost, doubled or out of order; "
-        "right: of the main process, 2 s later and after the next start",
+        "left: of a stage in mid-stream, 4 KB frames, nothing lost, doubled or reordered; right: of the main process",
     )  # fmt: skip
 
 

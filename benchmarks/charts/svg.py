@@ -42,14 +42,19 @@ def text_width(text: str, size: float) -> float:
 
 
 class Picture:
-    """Elements in the order in which they are drawn. Coordinates and sizes in pixels, y downwards."""
+    """Elements in the order in which they are drawn. Coordinates and sizes in pixels, y downwards.
+
+    The footnote may have several lines.
+    """
 
     def __init__(self, width: float, height: float, title: str, subtitle: str, footnote: str) -> None:
         self.width, self.height, self.title = width, height, title
         self._elements: list[str] = []
         self.text(24, 34, title, size=18, is_bold=True)
         self.text(24, 56, subtitle, kind="muted", size=12.5)
-        self.text(24, height - 16, footnote, kind="muted", size=11)
+        lines = footnote.splitlines()
+        for index, line in enumerate(lines):
+            self.text(24, height - 16 - 16 * (len(lines) - 1 - index), line, kind="muted", size=11)
 
     def text(
         self, x: float, y: float, text: str, *, kind: str = "text", size: float = 12.0, anchor: str = "start",

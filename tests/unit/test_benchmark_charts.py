@@ -144,6 +144,16 @@ def test_a_result_file_becomes_pictures(tmp_path, monkeypatch, capsys):
     assert {"16", "44 µs", "stages (log scale)"} <= set(texts(images["growth"]))
 
 
+def test_no_text_leaves_its_picture(tmp_path):
+    where = WHERE | {"cpu_model": "AMD EPYC 9654 96-Core Processor with a long name"}
+    for path in charts.draw_all(sample(), where, tmp_path):
+        root = ET.fromstring(path.read_text())
+        for text in root.iter(f"{SVG}text"):
+            part = {"start": 1.0, "middle": 0.5, "end": 0.0}[text.get("text-anchor")]
+            right = float(text.get("x")) + part * svg.text_width(text.text, float(text.get("font-size")))
+            assert right < float(root.get("width")), text.text
+
+
 def test_what_was_not_measured_has_no_picture(tmp_path):
     report = Report()
     report.add("W3", "4 stages", OURS, {"first_result_ms": 58.0})
