@@ -108,6 +108,7 @@ def _raise(error: msgspec.ValidationError, data: Any, base: str, source: str | N
     """The decoder's error, which names a place like `$.nodes[0].id`, as ManifestError."""
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
+    path = path.replace("[...]", "")  # some value of a mapping: the mapping is the place
     steps = [name or index for name, index in _STEP.findall(path)]
     pointer = base + "".join(f"/{_escaped(step)}" for step in steps)
     reason, expected = what, None

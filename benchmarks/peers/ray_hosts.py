@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -34,7 +33,7 @@ class Stage:
 
 class RayHosts(Contestant):
     async def start(self, stages: int, work: Work, size: int) -> None:
-        self._machines = machines = await asyncio.to_thread(RayMachines, _HOSTS)
+        self._machines = machines = RayMachines(_HOSTS)  # not in a thread: Ray sets a signal handler
         self._stages = []
         for stage in range(stages):
             node_id = machines.node_ids[host_of(stage, stages, _HOSTS)]
@@ -63,4 +62,4 @@ class RayHosts(Contestant):
     async def stop(self) -> None:
         for stage in self._stages:
             ray.kill(stage)
-        await asyncio.to_thread(self._machines.close)
+        self._machines.close()

@@ -19,7 +19,7 @@ class OneIsland(Contestant):
     hosts = 1
 
     async def start(self, stages: int, work: Work, size: int) -> None:
-        self._machines = await asyncio.to_thread(RayMachines, self.hosts)
+        self._machines = RayMachines(self.hosts)  # not in a thread: Ray sets a signal handler
         nodes = [
             NODES[work](name=f"stage_{stage}", host=str(host_of(stage, stages, self.hosts))) for stage in range(stages)
         ]
@@ -53,7 +53,7 @@ class OneIsland(Contestant):
     async def stop(self) -> None:
         await self._end_calls()
         await self._execution.__aexit__(None, None, None)
-        await asyncio.to_thread(self._machines.close)
+        self._machines.close()
 
 
 class TwoIslands(OneIsland):
