@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, TypeAlias
 
@@ -16,13 +16,14 @@ import numpy.typing as npt
 from remotemedia.config import KIB
 from remotemedia.core.exceptions import ChannelBroken, ChannelError, FrameTooLarge, SharedMemoryExhausted
 from remotemedia.core.frames import MediaFrame
-from remotemedia.ipc import codec
+from remotemedia.ipc import codec, references
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
 from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
+from remotemedia.ipc.references import Lender, Loan
 from remotemedia.ipc.replay import Replay
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import Header, Memory, address_of, array_at, free_shared_memory, populate
@@ -32,8 +33,10 @@ from remotemedia.ipc.wire import (
     BYTES,
     HEADER,
     OBJECT,
+    REPEATED_AT,
     USER_HEADER_BYTES,
     array_layout,
+    as_reference,
     blocks,
     layout_of,
 )
@@ -45,6 +48,9 @@ _KEPT_BYTES = 256 * KIB
 """A sender that retains and has more than this in flight looks at once for what it need not keep any more: the fewer
 slots are in use, the more of them stay in the processor's cache.
 """
+
+_NEVER = 1 << 62
+"""More bytes than any frame has."""
 
 _BARE = layout_of(BARE, 0)
 _pack_header = HEADER.pack_into
@@ -81,9 +87,21 @@ class Slot(Memory):  # type: ignore[valid-type,misc]
 
 
 InFlight: TypeAlias = tuple[int, int, int, Any, int]
-"""sequence, ticket, bytes of the payload, the sender's own hold on the sample (None: it does not retain), number of the
-source frame.
+"""sequence, ticket, bytes of the payload, the sender's own hold on the sample (None: it does not keep it; Lent: the
+payload lies elsewhere), number of the source frame.
 """
+
+
+class Lent:
+    """What is kept of a frame that is sent by reference."""
+
+    __slots__ = ("address", "hold", "layout", "sample")
+
+    def __init__(self, address: int, layout: bytes, hold: Any) -> None:
+        """`address`: of the data in this process, kept there by `hold`. `layout`: of a copy of them."""
+        self.address, self.layout, self.hold = address, layout, hold
+        self.sample: Any = None
+        """The sender's own hold on the reference."""
 
 
 class ShmParcel(msgspec.Struct, gc=False):
@@ -92,6 +110,7 @@ class ShmParcel(msgspec.Struct, gc=False):
     sample: Any
     layout: bytes
     nbytes: int
+    lent: Lent | None = None
 
 
 class ShmSender:
@@ -104,8 +123,13 @@ class ShmSender:
         ledger: Ledger,
         receivers: Sequence[Doorbell],
         generation: int = 0,
+        borrowers: Sequence[Doorbell] = (),
+        lender: Lender | None = None,
     ) -> None:
-        """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender."""
+        """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender.
+        `borrowers`: the doorbells of the other processes that may get frames by reference. `lender`: finds what is to
+        be sent by reference.
+        """
         config = spec.config
         self.name = spec.name
         self.copies = 0
@@ -116,8 +140,9 @@ class ShmSender:
         self._lanes = [lane.tickets(generation) for lane in lanes]
         self._words = [lane.words for lane in lanes]
         self._bells = list(dict.fromkeys(receivers))
+        self._in_demand = list(dict.fromkeys([*receivers, *borrowers]))
         self._receivers = spec.receivers
-        self.sequence = generation << GENERATION_SHIFT
+        self.sequence = self.before_first = generation << GENERATION_SHIFT
         self._free = list(range(config.queue_frames - 1, -1, -1))
         self._in_flight: deque[InFlight] = deque()
         self._bytes_in_flight = 0
@@ -129,7 +154,17 @@ class ShmSender:
         self._backed: dict[int, int] = {}  # address of a slot → blocks of it that have memory behind them
         self._slots = spec.slots
         service = spec.open(participant)
-        self._retained = participant.subscriber(service, queue_room=2).receive if spec.retain else None
+        self._retained = participant.subscriber(service, queue_room=2).receive if spec.keeps else None
+        self._least_kept = 0 if spec.retain else references.LEAST_BYTES if spec.keeps else _NEVER
+        self._least_pinned = references.LEAST_BYTES if spec.borrowers else _NEVER
+        self._pins = [spec.borrowed(index, ledger)[generation % 2] for index in range(len(spec.borrowers))]
+        self._pinned: list[InFlight] = []
+        """Finished frames that somebody still looks at who got them by reference."""
+        self._lender = lender
+        self._least_lent = references.LEAST_BYTES if lender is not None else _NEVER
+        self._last_lent = 0
+        if lender is not None:
+            lender.references.senders.append(self)
         self._replay = Replay(self, self._words, config.queue_frames) if spec.retain else None
         self._completion = ledger.region(spec.completed, 1) if spec.completed is not None else None
         self._completed = 0
@@ -222,18 +257,29 @@ class ShmSender:
         return self._pack_object(codec.pickled(value))
 
     def _pack_array(self, array: npt.NDArray[Any], layout: tuple[bytes, int], unshared: bool) -> ShmParcel:
-        if unshared and array.base is not None:
-            slot = self._slot_under(array)
+        nbytes = layout[1]
+        if array.base is not None:
+            slot = self._slot_under(array) if unshared else None
             if slot is not None:
                 offset = address_of(array) - ctypes.addressof(slot)  # a view may start anywhere
                 layout = array_layout(array.shape, array.dtype, offset) or layout
                 return ShmParcel(self._take(slot), *layout)
-        nbytes = layout[1]
+            if nbytes >= self._least_lent and self._lender is not None:
+                loan = self._lender.lend(array)
+                if loan is not None:
+                    return self._pack_reference(loan, address_of(array), layout)
         sample = self._loan(nbytes)
         np.copyto(array_at(sample.payload_ptr, array.shape, array.dtype), array)
         self.copies += 1
         self.bytes_copied += nbytes
         return ShmParcel(sample, *layout)
+
+    def _pack_reference(self, loan: Loan, address: int, layout: tuple[bytes, int]) -> ShmParcel:
+        self._collect()  # what was lent before may be finished with
+        reference = loan.reference
+        sample = self._loan(reference.nbytes)
+        reference.write(sample.payload_ptr)
+        return ShmParcel(sample, as_reference(layout[0]), layout[1], Lent(address, layout[0], loan.hold))
 
     def _slot_under(self, array: npt.NDArray[Any]) -> Slot | None:
         """The open slot of ours that `array` lies in contiguously, if nobody but `array` can reach it any more."""
@@ -320,8 +366,10 @@ class ShmSender:
 
     def _collect(self) -> None:
         """Take back the tickets of all finished frames: usually the oldest ones, seldom some in the middle."""
-        in_flight, lanes, held = self._in_flight, self._lanes, []
-        safe = self.sequence if self._retained is None else self._acknowledged_by_all()
+        if self._pinned:
+            self._take_back_pinned()
+        in_flight, lanes, held, least_pinned = self._in_flight, self._lanes, [], self._least_pinned
+        safe = self.sequence if self._replay is None else self._acknowledged_by_all()
         completed = self._known_completed()
         while in_flight:
             sequence, ticket, nbytes, _, number = entry = in_flight[0]
@@ -333,7 +381,10 @@ class ShmSender:
                     held.append(entry)
                     break
             else:
-                self._free.append(ticket)
+                if nbytes >= least_pinned and self._is_pinned(ticket, sequence):
+                    self._pinned.append(entry)
+                else:
+                    self._free.append(ticket)
                 self._bytes_in_flight -= nbytes
                 if nbytes > self._large:
                     self._large_in_flight -= 1
@@ -341,8 +392,28 @@ class ShmSender:
         if held:
             in_flight.extendleft(reversed(held))
 
+    def _is_pinned(self, ticket: int, sequence: int) -> bool:
+        """Whether somebody looks at a frame who got it by reference."""
+        for words in self._pins:
+            if words[ticket] == sequence:
+                return True
+        return False
+
+    def _take_back_pinned(self) -> None:
+        still = []
+        for entry in self._pinned:
+            if self._is_pinned(entry[1], entry[0]):
+                still.append(entry)
+            else:
+                self._free.append(entry[1])
+        self._pinned = still
+
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
-        sample, nbytes, retained = parcel.sample, parcel.nbytes, self._retained
+        sample, nbytes, lent = parcel.sample, parcel.nbytes, parcel.lent
+        retained = self._retained if nbytes >= self._least_kept else None
+        if retained is not None and self._replay is None:
+            while retained() is not None:  # frames that are not kept: they would leave no room for this one
+                pass
         ticket = self._free.pop()
         self.sequence = sequence = self.sequence + 1
         _pack_header(
@@ -361,15 +432,29 @@ class ShmSender:
             self._large_in_flight += 1
             self._large_bytes_in_flight += nbytes
         reached = getattr(sample, "__assume_init")().send()
-        self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained(), stamp.number))
+        kept = None if retained is None else retained()
+        if lent is not None:
+            lent.sample, kept, self._last_lent = kept, lent, sequence
+        self._in_flight.append((sequence, ticket, nbytes, kept, stamp.number))
         for bell in self._bells:
             bell.ring_for(DATA)
-        if retained is None and reached != self._receivers:
+        if self._replay is None and reached < self._receivers + (retained is not None):
             raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
 
     def unreleased(self) -> int:
         self._collect()
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._pinned)
+
+    # -- what was passed on by reference -------------------------------------------------------------------------------
+
+    @property
+    def lends(self) -> bool:
+        in_flight = self._in_flight
+        return bool(in_flight) and in_flight[0][0] <= self._last_lent
+
+    def recall(self) -> bool:
+        self._collect()
+        return self.lends and self._lender is not None and self._lender.references.is_in_demand
 
     # -- receivers that are replaced -----------------------------------------------------------------------------------
 
@@ -404,8 +489,10 @@ class ShmSender:
 
     def demand(self) -> None:
         if self._retained is not None:
-            for bell in self._bells:
+            for bell in self._in_demand:
                 bell.ring_for(DATA)
+        if self._lender is not None:
+            self._lender.references.collect(self)
 
     def forget(self, lane: int, generation: int) -> None:
         """The process of a lane has died, and with it every view of frames that it need not have again: release those
@@ -425,17 +512,28 @@ class ShmSender:
         """Reach receivers that have come, and take back what those that are gone had borrowed."""
         self._port.update_connections()
 
-    def unacknowledged(self, lanes: Iterable[int]) -> list[InFlight]:
-        """What is in flight and one of `lanes` has not acknowledged, oldest first."""
-        safe = min(self._words[lane][ACKNOWLEDGED] for lane in lanes)
+    def unacknowledged(self, lanes: Mapping[int, int]) -> list[InFlight]:
+        """What is in flight and one of `lanes` has not acknowledged, oldest first. By lane: what its receiver needs
+        from, at the earliest.
+        """
+        safe = min((max(first - 1, self._words[lane][ACKNOWLEDGED]) for lane, first in lanes.items()), default=0)
         return [entry for entry in self._in_flight if entry[0] > safe and entry[4] >= self._completed]
 
     def send_again(self, entry: InFlight) -> None:
         """Send a copy of what is kept of a frame, with its old number and ticket."""
         kept, nbytes = entry[3], entry[2]
         copy = self._loan(nbytes)
-        ctypes.memmove(copy.user_header_ptr, kept.user_header_ptr, USER_HEADER_BYTES)
-        ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)
+        header = Header.from_address(copy.user_header_ptr)
+        if kept.__class__ is Lent:
+            ctypes.memmove(header, kept.sample.user_header_ptr, USER_HEADER_BYTES)
+            header[-len(kept.layout) :] = kept.layout
+            ctypes.memmove(copy.payload_ptr, kept.address, nbytes)
+            self.copies += 1
+            self.bytes_copied += nbytes
+        else:
+            ctypes.memmove(header, kept.user_header_ptr, USER_HEADER_BYTES)
+            ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)
+        header[REPEATED_AT] = 1
         getattr(copy, "__assume_init")().send()
         assert self._retained is not None
         self._retained()  # our own port got it too
@@ -445,4 +543,5 @@ class ShmSender:
     def close(self) -> None:
         """Let go of what is kept. The port lives in the participant, and leaves with it once everything is released."""
         self._in_flight.clear()
-        self._replay = self._retained = None
+        self._pinned.clear()
+        self._lender = self._replay = self._retained = None

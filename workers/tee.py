@@ -54,6 +54,13 @@ class Tee:
     def demand(self) -> None:
         self._shared.demand()
 
+    @property
+    def lends(self) -> bool:
+        return self._shared.lends
+
+    def recall(self) -> bool:
+        return self._shared.recall()
+
     def close(self) -> None:
         self._shared.close()
         self._local.close()

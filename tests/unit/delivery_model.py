@@ -335,6 +335,7 @@ class Pool:
             bell=spec,
             inputs=fabric.inputs_of(index),
             output=fabric.output_of(index),
+            origins=fabric.origins_of(index),
             log_level=0,
             own_sources=fabric.own_sources,
             replaceable=fabric.is_replaceable(index),
