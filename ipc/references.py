@@ -113,7 +113,9 @@ class Origin:
             pins = self._pins.get(pin.sequence) or set()
             pins.add(id(pin))
             self._pins[pin.sequence] = pins
-            self._words[(pin.sequence >> GENERATION_SHIFT) % 2][pin.ticket] = pin.sequence
+            words = self._words[(pin.sequence >> GENERATION_SHIFT) % 2]
+            if words[pin.ticket] < pin.sequence:  # else it is of an origin that has died long ago
+                words[pin.ticket] = pin.sequence
 
     def unpin(self, pin: Pin) -> None:
         """This pin is gone; with the last one, the origin may use the slot again."""
@@ -169,6 +171,12 @@ class References:
         for sender in self.senders:
             if sender is not but and sender.lends:
                 sender.recall()
+
+
+    def close(self) -> None:
+        """Let go of senders and segments: views that somebody keeps lead here."""
+        self.senders.clear()
+        self.segments.close()
 
 
 def _borrowed(

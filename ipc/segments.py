@@ -114,6 +114,11 @@ class Segments:
                     segments.popitem(last=False)
         return segment
 
+    def close(self) -> None:
+        """Keep none mapped but for leases."""
+        self._mapped.clear()
+        self._ranges.clear()
+
     def find(self, header: int, origin: int, generation: int) -> tuple[str, int] | None:
         """The name of the segment that a frame with its header at this address lies in, and the header's place in it.
 

@@ -230,9 +230,12 @@ class Fabric:
             sender.close()
         self._senders.clear()
         self._local.clear()
+        if self._references is not None:
+            self._references.close()
+            self._references = None
         if self._participant is not None:
             self._participant.close()
-            self._participant = self._references = None
+            self._participant = None
         self.ledger.close()
         for bell in self._bells.values():
             bell.mute()
