@@ -114,8 +114,8 @@ class Origin:
             pins.add(id(pin))
             self._pins[pin.sequence] = pins
             words = self._words[(pin.sequence >> GENERATION_SHIFT) % 2]
-            if words[pin.ticket] < pin.sequence:  # else it is of an origin that has died long ago
-                words[pin.ticket] = pin.sequence
+            # What is there already may be of a later generation: then this frame is of an origin that died long ago.
+            words[pin.ticket] = max(words[pin.ticket], pin.sequence)
 
     def unpin(self, pin: Pin) -> None:
         """This pin is gone; with the last one, the origin may use the slot again."""
