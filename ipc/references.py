@@ -33,7 +33,7 @@ from remotemedia.ipc.leases import Borrowed, Lease, Pin, lease_under
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.segments import Segment, Segments
 from remotemedia.ipc.shm_memory import Header, Memory, address_of
-from remotemedia.ipc.wire import REPEATED_AT
+from remotemedia.ipc.wire import KIND_AT, REFERENCE, REPEATED_AT
 
 if TYPE_CHECKING:
     from remotemedia.ipc.shm_channel import ChannelSpec
@@ -244,7 +244,8 @@ class Lender:
             return None  # of an origin that is dead, others may not find the files any more
         hold = lease.hold()
         header = hold.sample.user_header_ptr
-        if Header.from_address(header)[REPEATED_AT]:
+        facts = Header.from_address(header)
+        if facts[REPEATED_AT] or facts[KIND_AT] == REFERENCE:  # or an array beside one that lies elsewhere
             return None
         found = self.references.segments.find(header, origin, generation)
         if found is None:

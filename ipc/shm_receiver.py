@@ -115,7 +115,7 @@ class ShmReceiver:
         nbytes = layout.nbytes
         if layout.kind == REFERENCE:
             del sample  # the reference goes back with its lease, see there
-            value, lease = self._borrowed_array(layout)
+            value, lease = self._borrowed_value(lease, layout)
             return Frame(value, number, index, session, flags, nbytes, lease, sequence)
         held = self._held
         copy = bool(held or not self._most_held) and layout.kind != BARE and self._holds_too_much(nbytes)
@@ -170,14 +170,27 @@ class ShmReceiver:
             self._sender_bell.ring()
         return False
 
-    def _borrowed_array(self, layout: Layout) -> tuple[npt.NDArray[Any], Borrowed]:
-        """The array that the last reference has led to, and its lease."""
+    def _borrowed_value(self, reference: Lease, layout: Layout) -> tuple[Any, Borrowed]:
+        """The value that the last reference has led to, and its lease."""
         lease, self._borrowed = self._borrowed, None
         assert lease is not None
         origin = lease.pin.origin
         copy = origin.holds_too_much(layout.nbytes)
         origin.held[id(lease)] = layout.nbytes
-        return self._array(lease, layout, copy), lease
+        if layout.of == ARRAY:
+            return self._array(lease, layout, copy), lease
+        around = layout.offset + layout.tail
+        data = memoryview(lease).cast("B").toreadonly()
+        rest = memoryview(reference).cast("B").toreadonly()
+        if copy:
+            nbytes = layout.nbytes - codec.aligned(around)
+            data = memoryview(bytes(data[:nbytes]))
+            self._count_copy(nbytes)
+        if self._held and self._holds_too_much(around):
+            rest = memoryview(bytes(rest[:around]))
+            self._count_copy(around)
+        self._held[reference.terms[1]] = around
+        return codec.read(rest, layout.offset, layout.tail, data), lease
 
     @property
     def newest(self) -> int:

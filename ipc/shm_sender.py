@@ -95,13 +95,25 @@ payload lies elsewhere), number of the source frame.
 class Lent:
     """What is kept of a frame that is sent by reference."""
 
-    __slots__ = ("address", "hold", "layout", "sample")
+    __slots__ = ("address", "around", "data_at", "entry_at", "hold", "layout", "sample")
 
-    def __init__(self, address: int, layout: bytes, hold: Any) -> None:
-        """`address`: of the data in this process, kept there by `hold`. `layout`: of a copy of them."""
+    def __init__(
+        self, address: int, layout: bytes, hold: Any, *, around: int = 0, data_at: int = 0, entry_at: int = 0
+    ) -> None:
+        """`address`: of the data in this process, kept there by `hold`. `layout`: of a copy. `around`: bytes of the
+        slot that a copy begins with. `data_at`: where in a copy the data come. `entry_at`: where it says that.
+        """
         self.address, self.layout, self.hold = address, layout, hold
+        self.around, self.data_at, self.entry_at = around, data_at, entry_at
         self.sample: Any = None
         """The sender's own hold on the reference."""
+
+    def copy_to(self, payload: int, nbytes: int) -> None:
+        """Make the payload of a copy."""
+        ctypes.memmove(payload, self.sample.payload_ptr, self.around)
+        ctypes.memmove(payload + self.data_at, self.address, nbytes - self.data_at)
+        if self.around:
+            ctypes.c_uint64.from_address(payload + self.entry_at).value = self.data_at
 
 
 class ShmParcel(msgspec.Struct, gc=False):
@@ -326,6 +338,11 @@ class ShmSender:
         return ShmParcel(self._take(slot), layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
 
     def _pack_object(self, parts: codec.Pickled) -> ShmParcel:
+        large = [(b.nbytes, index) for index, b in enumerate(parts.buffers) if b.nbytes >= self._least_lent]
+        for _, index in sorted(large, reverse=True):
+            parcel = self._pack_around(parts, index)
+            if parcel is not None:
+                return parcel
         offsets, tail_at = codec.place([buffer.nbytes for buffer in parts.buffers])
         nbytes = tail_at + codec.tail_size(parts)
         sample = self._loan(nbytes)
@@ -336,6 +353,40 @@ class ShmSender:
             self.bytes_copied += buffer.nbytes
         codec.write_tail(memory, tail_at, parts, offsets)
         return ShmParcel(sample, layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
+
+    def _pack_around(self, parts: codec.Pickled, index: int) -> ShmParcel | None:
+        """All but one buffer, and a reference to that, if it is the whole of an array that can be lent."""
+        buffer = parts.buffers[index]
+        array: Any = buffer.obj
+        if self._lender is None or array.__class__ is not np.ndarray:
+            return None
+        loan = self._lender.lend(array)
+        if loan is None:
+            return None
+        sizes = [other.nbytes for other in parts.buffers]
+        sizes[index] = 0
+        offsets, tail_at = codec.place(sizes, loan.reference.nbytes)
+        tail = codec.tail_size(parts)
+        around = tail_at + tail
+        data_at = codec.aligned(around)
+        nbytes = data_at + buffer.nbytes
+        if nbytes > self._most_bytes:
+            return None
+        self._collect()
+        sample = self._loan(around)
+        memory = memoryview(Memory.from_address(sample.payload_ptr)).cast("B")
+        loan.reference.write(sample.payload_ptr)
+        for at, (offset, other) in enumerate(zip(offsets, parts.buffers, strict=True)):
+            if at != index:
+                memory[offset : offset + other.nbytes] = other
+                self.copies += 1
+                self.bytes_copied += other.nbytes
+        offsets[index] = codec.ELSEWHERE
+        codec.write_tail(memory, tail_at, parts, offsets)
+        layout = layout_of(OBJECT, nbytes, tail_at, tail)
+        entry_at = codec.entry_at(tail_at, index)
+        lent = Lent(address_of(array), layout, loan.hold, around=around, data_at=data_at, entry_at=entry_at)
+        return ShmParcel(sample, as_reference(layout), nbytes, lent)
 
     # -- send ----------------------------------------------------------------------------------------------------------
 
@@ -527,7 +578,7 @@ class ShmSender:
         if kept.__class__ is Lent:
             ctypes.memmove(header, kept.sample.user_header_ptr, USER_HEADER_BYTES)
             header[-len(kept.layout) :] = kept.layout
-            ctypes.memmove(copy.payload_ptr, kept.address, nbytes)
+            kept.copy_to(copy.payload_ptr, nbytes)
         else:
             ctypes.memmove(header, kept.user_header_ptr, USER_HEADER_BYTES)
             ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)

@@ -222,9 +222,55 @@ def test_what_another_pool_gave_is_copied(share: Connector) -> None:
     assert links[1].sender.copies == 1
 
 
-def test_a_typed_frame_is_copied(share: Connector) -> None:
-    got = pass_on(share.chain(2), VideoFrame(array=np.zeros((100, 200, 3), np.uint8)))
-    assert got.array.shape == (100, 200, 3)
+BESIDE: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
+    (lambda a: VideoFrame(array=a, pts=3), lambda got: got.array),
+    (lambda a: {"picture": a, "boxes": [1, 2]}, lambda got: got["picture"]),
+    (lambda a: ("text", a, np.arange(10)), lambda got: got[1]),
+    (lambda a: [np.arange(5_000), a[10:]], lambda got: got[1]),
+]
+
+
+@pytest.mark.parametrize(("around", "inside"), BESIDE)
+def test_nor_is_an_array_that_is_sent_on_inside_of_something(
+    share: Connector, around: Callable[[Any], Any], inside: Callable[[Any], Any]
+) -> None:
+    first, second, third = share.chain(3)
+    before = second.sender.bytes_copied
+    for number in range(100):
+        first.send(picture(number), number)
+        value = around(first.receive().value)
+        second.send(value)
+        del value
+        got = second.receive().value
+        third.send(got)
+        del got
+        got = third.receive().value
+        expected = around(picture(number))
+        assert type(got) is type(expected)
+        assert np.array_equal(inside(got), inside(expected))
+        with pytest.raises(ValueError, match="read-only"):
+            inside(got)[0] = 1
+        del got
+    assert (second.receiver.copies, third.receiver.copies) == (0, 0)
+    assert second.sender.bytes_copied - before <= 100 * 5_000 * 8  # the others, at most
+    assert third.sender.bytes_copied <= 100 * 5_000 * 8
+    assert settle([first, second, third]) == 0
+
+
+def test_what_is_inside_may_be_held_for_ever(share: Connector) -> None:
+    first, second = share.chain(2, queue_frames=8)
+    kept = []
+    for number in range(50):
+        first.send(picture(number), number)
+        second.send({"picture": first.receive().value, "small": np.full(10, number)})
+        kept.append((number, second.receive().value))
+        second.sender.recall()
+    for number, value in kept:
+        assert (value["picture"] == number).all()
+        assert (value["small"] == number).all()
+    kept.clear()
+    del value
+    assert settle([first, second]) == 0
 
 
 def test_a_frame_costs_no_memory_that_stays(share: Connector) -> None:

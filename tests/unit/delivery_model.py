@@ -103,6 +103,21 @@ class HoldingPass(Node):
         return data
 
 
+class Wrap(Node):
+    """Puts what it gets beside something."""
+
+    def process(self, data: Any) -> Any:
+        return {"beside": _array(-int(data[0])), "data": data}
+
+
+class Unwrap(HoldingPass):
+    """The array alone."""
+
+    def process(self, data: Any) -> Any:
+        assert data["beside"][0] == -data["data"][0]
+        return super().process(data["data"])
+
+
 def check_held(held: list[tuple[Any, list[int]]]) -> None:
     """Raises Violation if an array is not what it was."""
     for array, was in held:
@@ -172,6 +187,7 @@ class Setup:
     tickets: int = 2
     snapshot_frames: int = 3
     window: int = 6
+    slot_bytes: int = 64
     given_up: int | None = None
     """A number that the next generations of all stages are told not to try again."""
 
@@ -197,6 +213,7 @@ SETUPS = {
     "pass diamond": Setup((Pass, HoldingPass, Odd, Pass), _DIAMOND, (6, 2), tickets=16),
     "pass skip": Setup((HoldingPass, Pass, Pass), ((0, 1), (0, 2), (1, 2)), (7,), tickets=16),
     "pass state": Setup((HoldingPass, Pass, Total), _CHAIN, (6, 3), tickets=12),
+    "beside": Setup((Pass, Wrap, Unwrap, Pass), (*_CHAIN, (2, 3)), (6, 2), tickets=16, slot_bytes=1024),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
     ),
@@ -246,8 +263,7 @@ class Pool:
     def __init__(self, setup: Setup, choose: Callable[[int], int]) -> None:
         self.setup = setup
         graph = setup.graph()
-        slot_bytes = 64 if setup.given_up is None else 1024  # room for the news of it
-        config = ChannelConfig(queue_frames=setup.tickets, slot_bytes=slot_bytes, max_frame_bytes=4096)
+        config = ChannelConfig(queue_frames=setup.tickets, slot_bytes=setup.slot_bytes, max_frame_bytes=4096)
         self._plan = make_plan(graph, ("multiprocess",) * len(graph.nodes), config, retain=True)
         self._config = PoolConfig(snapshot_frames=setup.snapshot_frames, snapshot_s=1e6)
         lanes = {lane for route in self._plan.routes.values() if route.shared for lane in route.shared.lanes}

@@ -103,7 +103,7 @@ def test_two_kills_at_any_two_steps(victims: tuple[int, int]) -> None:
 
 
 def test_a_frame_that_is_given_up_completes_whatever_was_made_of_it_before() -> None:
-    setup = Setup((Split,), (), (4,), given_up=1)
+    setup = Setup((Split,), (), (4,), given_up=1, slot_bytes=1024)
     expected = undisturbed(setup)
     others = [frame for frame in expected.frames if frame[0] != 1]
     seen = set()
