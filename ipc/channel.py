@@ -146,8 +146,10 @@ class Sender(Protocol):
         """Send again what a receiver's next generation needs; False while there is no room for all of it yet."""
         ...
 
-    def demand(self) -> None:
-        """The sender is going to sleep for want of credit: wake receivers that have some to give back."""
+    def demand(self, *, back: bool = True) -> None:
+        """The sender is going to sleep for want of credit: wake receivers that have some to give back. `back`: also
+        others who may have its frames by reference; not for acknowledgements that somebody else wants.
+        """
         ...
 
     @property

@@ -100,7 +100,7 @@ class LocalSender:
     def attend(self) -> bool:
         return True
 
-    def demand(self) -> None:
+    def demand(self, *, back: bool = True) -> None:
         """Nobody here sleeps on credit."""
 
     @property

@@ -538,11 +538,12 @@ class ShmSender:
     def attend(self) -> bool:
         return self._replay is None or not self._replay.is_due() or self._replay.go_on()
 
-    def demand(self) -> None:
-        if self._retained is not None:
-            for bell in self._in_demand:
-                bell.ring_for(DATA)
-        if self._lender is not None:
+    def demand(self, *, back: bool = True) -> None:
+        if self._retained is None:
+            return
+        for bell in self._in_demand if back else self._bells:
+            bell.ring_for(DATA)
+        if back and self._lender is not None:
             self._lender.references.collect(self)
 
     def forget(self, lane: int, generation: int) -> None:

@@ -214,7 +214,7 @@ class Stage:
         if acknowledging.snapshots is not None:
             await self._take_snapshot(in_demand=True)
         self.bell.park(ACKNOWLEDGEMENT)
-        self.sender.demand()
+        self.sender.demand(back=False)
         acknowledging.settle()
 
     def _demand_back(self) -> None:

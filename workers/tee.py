@@ -51,8 +51,8 @@ class Tee:
     def attend(self) -> bool:
         return self._shared.attend()
 
-    def demand(self) -> None:
-        self._shared.demand()
+    def demand(self, *, back: bool = True) -> None:
+        self._shared.demand(back=back)
 
     @property
     def lends(self) -> bool:
