@@ -108,7 +108,7 @@ class ShmReceiver:
             if not is_next and self._drop(lease, number, index):
                 continue
             layout = read_layout(data)
-            if layout.kind != REFERENCE or self._follow(lease):
+            if layout.kind != REFERENCE or self._follow(lease, number):
                 break
         # accept(), without the call
         acceptance.sequence, acceptance.key, acceptance.is_complete = sequence, (number, index), bool(flags & LAST)
@@ -152,15 +152,21 @@ class ShmReceiver:
             lease.terms = self, sequence, ticket, self._tickets
         return verdict is not Verdict.NEXT
 
-    def _follow(self, lease: Lease) -> bool:
+    def _follow(self, lease: Lease, number: int) -> bool:
         """Borrow what the reference in `lease` leads to. If that is out of reach, because its origin has died, ask for
-        it to be sent again, as a copy; its sender will not: it has died too, or the pool is about to end.
+        it to be sent again, as a copy; if its sender has died too, it is made again, or the pool is about to end.
+
+        The same goes for what is out of the pipeline already, and was made again: its origin need not keep it for this
+        reference. If it is not, it stays where it is, because the origin sees first that it is, and then the pin.
         """
         _, sequence, ticket, _ = lease.terms
         reference = Reference.read(ctypes.addressof(lease))
         self._borrowed = self.references.borrow(reference, self, sequence) if self.references is not None else None
         if self._borrowed is not None:
-            return True
+            fence()
+            if number >= self.completed:
+                return True
+            self._borrowed = None
         self._acceptance.refuse(sequence)
         lease.terms = self, 0, ticket, self._no_tickets
         if self._retains:

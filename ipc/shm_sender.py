@@ -565,11 +565,13 @@ class ShmSender:
         self._port.update_connections()
 
     def unacknowledged(self, lanes: Mapping[int, int]) -> list[InFlight]:
-        """What is in flight and one of `lanes` has not acknowledged, oldest first. By lane: what its receiver needs
-        from, at the earliest.
+        """What the receivers of `lanes` need again, oldest first. By lane: the first frame that it has asked for, or 0 for
+        a new one, which needs all that its predecessor has not acknowledged and that is in the pipeline.
         """
-        safe = min((max(first - 1, self._words[lane][ACKNOWLEDGED]) for lane, first in lanes.items()), default=0)
-        return [entry for entry in self._in_flight if entry[0] > safe and entry[4] >= self._completed]
+        asked = min([first for first in lanes.values() if first], default=_NEVER)
+        safe = min([self._words[lane][ACKNOWLEDGED] for lane, first in lanes.items() if not first], default=_NEVER)
+        completed = self._completed
+        return [e for e in self._in_flight if e[0] >= asked or (e[0] > safe and e[4] >= completed)]
 
     def send_again(self, entry: InFlight) -> None:
         """Send a copy of what is kept of a frame, with its old number and ticket."""

@@ -103,6 +103,25 @@ class HoldingPass(Node):
         return data
 
 
+class Parity(Node):
+    """0 or 1."""
+
+    def process(self, data: Any) -> Any:
+        return data % 2
+
+
+class Cache(HoldingPass):
+    """For equal inputs the same array, the one that came first."""
+
+    def process(self, data: Any) -> Any:
+        check_held(self.held)
+        for array, was in self.held:
+            if was == data.tolist():
+                return array
+        self.held.append((data, data.tolist()))
+        return data
+
+
 class Wrap(Node):
     """Puts what it gets beside something."""
 
@@ -213,6 +232,7 @@ SETUPS = {
     "pass diamond": Setup((Pass, HoldingPass, Odd, Pass), _DIAMOND, (6, 2), tickets=16),
     "pass skip": Setup((HoldingPass, Pass, Pass), ((0, 1), (0, 2), (1, 2)), (7,), tickets=16),
     "pass state": Setup((HoldingPass, Pass, Total), _CHAIN, (6, 3), tickets=12),
+    "cache": Setup((Parity, Cache, Pass), _CHAIN, (9,), tickets=12),
     "beside": Setup((Pass, Wrap, Unwrap, Pass), (*_CHAIN, (2, 3)), (6, 2), tickets=16, slot_bytes=1024),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
