@@ -7,9 +7,8 @@ import mmap
 from collections import deque
 from collections.abc import Mapping, Sequence
 from sys import getrefcount
-from typing import Any, TypeAlias
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +21,7 @@ from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
 from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.parcels import InFlight, Lent, ShmParcel, Slot
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
 from remotemedia.ipc.references import Lender, Loan
 from remotemedia.ipc.replay import Replay
@@ -68,61 +68,6 @@ def _references_of_sole_owner() -> int:
 
 _UNSHARED = _references_of_sole_owner()
 """More references than this: a node still holds what it returned, and may read or write it later."""
-
-
-class Slot(Memory):  # type: ignore[valid-type,misc]
-    """A loaned slot: owns the loan, and is the base of the array that lies in it. The loan goes back with the last
-    view.
-    """
-
-    __slots__ = ("room", "sample", "sender")
-
-    sample: Any
-    sender: ShmSender | None
-    room: int
-
-    def __del__(self) -> None:
-        if self.sender is not None:
-            self.sender._open_slots.discard(id(self))
-
-
-InFlight: TypeAlias = tuple[int, int, int, Any, int]
-"""sequence, ticket, bytes of the payload, the sender's own hold on the sample (None: it does not keep it; Lent: the
-payload lies elsewhere), number of the source frame.
-"""
-
-
-class Lent:
-    """What is kept of a frame that is sent by reference."""
-
-    __slots__ = ("address", "around", "data_at", "entry_at", "hold", "layout", "sample")
-
-    def __init__(
-        self, address: int, layout: bytes, hold: Any, *, around: int = 0, data_at: int = 0, entry_at: int = 0
-    ) -> None:
-        """`address`: of the data in this process, kept there by `hold`. `layout`: of a copy. `around`: bytes of the
-        slot that a copy begins with. `data_at`: where in a copy the data come. `entry_at`: where it says that.
-        """
-        self.address, self.layout, self.hold = address, layout, hold
-        self.around, self.data_at, self.entry_at = around, data_at, entry_at
-        self.sample: Any = None
-        """The sender's own hold on the reference."""
-
-    def copy_to(self, payload: int, nbytes: int) -> None:
-        """Make the payload of a copy."""
-        ctypes.memmove(payload, self.sample.payload_ptr, self.around)
-        ctypes.memmove(payload + self.data_at, self.address, nbytes - self.data_at)
-        if self.around:
-            ctypes.c_uint64.from_address(payload + self.entry_at).value = self.data_at
-
-
-class ShmParcel(msgspec.Struct, gc=False):
-    """A slot that is ready to be sent."""
-
-    sample: Any
-    layout: bytes
-    nbytes: int
-    lent: Lent | None = None
 
 
 class ShmSender:
@@ -565,7 +510,7 @@ class ShmSender:
         self._port.update_connections()
 
     def unacknowledged(self, lanes: Mapping[int, int]) -> list[InFlight]:
-        """What the receivers of `lanes` need again, oldest first. By lane: the first frame that it has asked for, or 0 for
+        """What the receivers of `lanes` need again, oldest first. By lane: the first frame that was asked for, or 0 for
         a new one, which needs all that its predecessor has not acknowledged and that is in the pipeline.
         """
         asked = min([first for first in lanes.values() if first], default=_NEVER)
