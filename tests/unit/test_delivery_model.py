@@ -20,7 +20,7 @@ from remotemedia.ipc import references, replay, shm_receiver
 from remotemedia.ipc.acceptance import Acceptance
 from remotemedia.ipc.channel import FAILED, LAST
 from remotemedia.ipc.doorbell import Doorbell
-from remotemedia.ipc.lane import Lane, Position
+from remotemedia.ipc.lane import AGAIN, Lane, Position
 from remotemedia.ipc.references import Origin
 from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.delivery import Merge, Unacknowledged
@@ -316,7 +316,22 @@ def _copies_by_reference() -> Any:
 
 
 def _nothing_is_sent_again_on_request() -> Any:
-    return mock.patch.object(replay, "ONE_REQUEST", 1)  # no generation is a new one, and none is a request
+    return mock.patch.object(replay, "AGAIN", AGAIN + 1)  # a word that nobody writes
+
+
+def _what_is_out_is_followed() -> Any:
+    return mock.patch.object(shm_receiver.ShmReceiver, "completed", 0)
+
+
+def _joins_take_what_is_out() -> Any:
+    real = Merge.resumed
+
+    def resumed(last: Any, *, own_sources: bool) -> Merge:
+        merge = real(last, own_sources=own_sources)
+        merge.floor = 0
+        return merge
+
+    return mock.patch.object(Merge, "resumed", resumed)
 
 
 def _at_random(name: str, schedules: int, most_kills: int = 4) -> Iterator[Callable[[], int]]:
@@ -357,6 +372,8 @@ MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[
     _old_frames_by_reference: lambda: _at_random("cache", 1500, 8),
     _copies_by_reference: lambda: _at_random("cache", 1500, 8),
     _nothing_is_sent_again_on_request: lambda: _at_random("pass", 1500, 8),
+    _what_is_out_is_followed: lambda: _at_random("pass diamond", 3000, 8),
+    _joins_take_what_is_out: lambda: _at_random("pass skip", 1500, 6),
 }
 
 
