@@ -148,7 +148,7 @@ class Sender(Protocol):
 
     def demand(self, *, back: bool = True) -> None:
         """The sender is going to sleep for want of credit: wake receivers that have some to give back. `back`: also
-        others who may have its frames by reference; not for acknowledgements that somebody else wants.
+        others who have its frames by reference; not for acknowledgements that somebody else wants.
         """
         ...
 

@@ -80,12 +80,12 @@ class ShmSender:
         ledger: Ledger,
         receivers: Sequence[Doorbell],
         generation: int = 0,
-        borrowers: Sequence[Doorbell] = (),
+        borrowers: Sequence[Doorbell | None] = (),
         lender: Lender | None = None,
     ) -> None:
         """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender.
-        `borrowers`: the doorbells of the other processes that may get frames by reference. `lender`: finds what is to
-        be sent by reference.
+        `borrowers`: the doorbells of those who may get frames by reference; None: this process. `lender`: finds what is
+        to be sent so.
         """
         config = spec.config
         self.name = spec.name
@@ -97,7 +97,7 @@ class ShmSender:
         self._lanes = [lane.tickets(generation) for lane in lanes]
         self._words = [lane.words for lane in lanes]
         self._bells = list(dict.fromkeys(receivers))
-        self._in_demand = list(dict.fromkeys([*receivers, *borrowers]))
+        self._borrowers = borrowers
         self._receivers = spec.receivers
         self.sequence = self.before_first = generation << GENERATION_SHIFT
         self._free = list(range(config.queue_frames - 1, -1, -1))
@@ -484,12 +484,22 @@ class ShmSender:
         return self._replay is None or not self._replay.is_due() or self._replay.go_on()
 
     def demand(self, *, back: bool = True) -> None:
-        if self._retained is None:
+        if self._replay is not None or (back and self._may_have_been_lent()):
+            for bell in self._bells:
+                bell.ring_for(DATA)
+        if not back:
             return
-        for bell in self._in_demand if back else self._bells:
-            bell.ring_for(DATA)
-        if back and self._lender is not None:
+        if self._pinned:
+            for words, bell in zip(self._pins, self._borrowers, strict=True):
+                if bell is not None and any(words[entry[1]] == entry[0] for entry in self._pinned):
+                    bell.ring_for(DATA)
+        if self._lender is not None:
             self._lender.references.collect(self)
+
+    def _may_have_been_lent(self) -> bool:
+        """Whether a receiver may hold a frame for what it has passed on."""
+        least = self._least_pinned
+        return any(entry[2] >= least for entry in self._in_flight)
 
     def forget(self, lane: int, generation: int) -> None:
         """The process of a lane has died, and with it every view of frames that it need not have again: release those

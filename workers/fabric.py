@@ -168,7 +168,7 @@ class Fabric:
             local = self._local[producer] = LocalSender(name, len(route.local_consumers), self._config, self.bell)
         if route.shared is not None:
             bells = [self._bell(consumer) for consumer in route.shared_consumers]
-            borrowers = [self._bell(consumer) for consumer in route.borrowers if consumer != FEED]
+            borrowers = [None if consumer == FEED else self._bell(consumer) for consumer in route.borrowers]
             origins = {r.shared.key for r in self._plan.origins_of(producer) if r.shared} if producer != FEED else set()
             lender = Lender(self._references, origins)
             shared = ShmSender(

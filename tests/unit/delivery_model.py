@@ -366,7 +366,7 @@ class Pool:
             route.shared,
             view,
             [bell_of(consumer) for consumer in route.shared_consumers],
-            borrowers=[bell_of(consumer) for consumer in route.borrowers if consumer != FEED],
+            borrowers=[None if consumer == FEED else bell_of(consumer) for consumer in route.borrowers],
             lender=Lender(references, ()),
         )
         receivers = []
