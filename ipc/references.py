@@ -19,8 +19,10 @@ origin keeps the first slot of a frame, not that of its copy.
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,12 +102,14 @@ class Origin:
         self.held: dict[int, int] = {}
         """Lease → bytes of the frames that somebody in this process looks at."""
         self._pins: dict[int, set[int]] = {}
+        self._is_copy = False
         self._lock = threading.RLock()  # pins die in any thread, also while this very thread makes one
         if generation:
             for words in self._words:
                 for ticket in range(len(words)):
                     words[ticket] = 0
             bell.ring()
+        _origins.add(self)
 
     def pin(self, pin: Pin) -> None:
         """From now on the origin leaves the frame alone."""
@@ -119,6 +123,8 @@ class Origin:
 
     def unpin(self, pin: Pin) -> None:
         """This pin is gone; with the last one, the origin may use the slot again."""
+        if self._is_copy:
+            return
         with self._lock:
             pins = self._pins.get(pin.sequence, set())
             pins.discard(id(pin))
@@ -137,6 +143,18 @@ class Origin:
         if not held:
             return False
         return len(held) >= self._most_held or sum(list(held.values())) + nbytes > self._most_held_bytes
+
+
+_origins: weakref.WeakSet[Origin] = weakref.WeakSet()
+
+
+def _forget_in_forked_child() -> None:
+    """What a forked copy of this process drops is still held by the original."""
+    for origin in list(_origins):
+        origin._is_copy = True
+
+
+os.register_at_fork(after_in_child=_forget_in_forked_child)
 
 
 class References:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
 import threading
 from collections import deque
@@ -282,3 +283,18 @@ def test_a_frame_costs_no_memory_that_stays(share: Connector) -> None:
         pass_on(links, picture(number), number)
     settle(links)
     assert len(gc.get_objects()) - before < 50
+
+
+def test_a_forked_copy_lets_go_of_nothing(share: Connector) -> None:
+    links = share.chain(3)
+    got = pass_on(links, picture(6))
+    settle(links)
+    pid = os.fork()
+    if not pid:
+        del got
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert links[0].sender.unreleased() == 1
+    for number in range(200):
+        links[0].carry(picture(number))
+    assert (got == 6).all()
