@@ -50,7 +50,7 @@ class Lease(Memory):  # type: ignore[valid-type,misc]
         """What keeps the frame beside the arrays. The arrays alone count as held by the node."""
         sample = self.sample
         if sample.__class__ is Hold:
-            return sample  # type: ignore[no-any-return]
+            return sample
         hold = Hold(sample, self.terms)
         receiver, sequence, ticket, _ = self.terms
         self.terms = receiver, sequence, ticket, receiver._no_tickets
@@ -106,8 +106,8 @@ def lease_under(array: npt.NDArray[Any]) -> Lease | Borrowed | None:
 
     The array made from a frame leans on a memoryview of the lease, and its views lean on that array.
     """
-    root = array.base
+    root: Any = array.base
     if root.__class__ is np.ndarray:
-        root = root.base  # type: ignore[union-attr]
-    lease = root.obj if root.__class__ is memoryview else None
+        root = root.base
+    lease: Any = root.obj if root.__class__ is memoryview else None
     return lease if lease.__class__ is Lease or lease.__class__ is Borrowed else None

@@ -79,8 +79,9 @@ class Reference(NamedTuple):
     def read(cls, address: int) -> Reference:
         """The inverse of `write`."""
         memory: Any = Memory.from_address(address)
-        *facts, length = _FACTS.unpack_from(memory)
-        return cls(*facts, ctypes.string_at(address + _FACTS.size, length))
+        sequence, header_at, data_at, origin, ticket, length = _FACTS.unpack_from(memory)
+        name = ctypes.string_at(address + _FACTS.size, length)
+        return cls(sequence, header_at, data_at, origin, ticket, name)
 
     @property
     def generation(self) -> int:
@@ -236,17 +237,17 @@ class Lender:
         lease = lease_under(array)
         if lease is None:
             return None
-        if lease.__class__ is Borrowed:
+        if isinstance(lease, Borrowed):
             receiver, sequence = lease.receiver, lease.sequence
         else:
-            receiver, sequence = lease.terms[:2]  # type: ignore[union-attr]
+            receiver, sequence = lease.terms[:2]
         if receiver.references is not self.references:  # of another pool
             return None
         if self._is_current is not None and not self._is_current(receiver, sequence):
             return None
-        if lease.__class__ is Borrowed:
+        if isinstance(lease, Borrowed):
             return self._pass_on(lease, array)
-        return self._refer(lease, array)  # type: ignore[arg-type]
+        return self._refer(lease, array)
 
     def _pass_on(self, lease: Borrowed, array: npt.NDArray[Any]) -> Loan | None:
         reference = lease.reference

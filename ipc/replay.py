@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from remotemedia.ipc.lane import AGAIN, DUPLICATES, GENERATION, ONE_REQUEST, REPEATED
 
 if TYPE_CHECKING:
-    from remotemedia.ipc.shm_sender import InFlight, ShmSender
+    from remotemedia.ipc.parcels import InFlight
+    from remotemedia.ipc.shm_sender import ShmSender
 
 
 class Replay:

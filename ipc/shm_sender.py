@@ -32,6 +32,7 @@ from remotemedia.ipc.wire import (
     BLOCK_BYTES,
     BYTES,
     HEADER,
+    KIND_AT,
     OBJECT,
     REPEATED_AT,
     USER_HEADER_BYTES,
@@ -490,9 +491,9 @@ class ShmSender:
         if not back:
             return
         if self._pinned:
-            for words, bell in zip(self._pins, self._borrowers, strict=True):
-                if bell is not None and any(words[entry[1]] == entry[0] for entry in self._pinned):
-                    bell.ring_for(DATA)
+            for words, borrower in zip(self._pins, self._borrowers, strict=True):
+                if borrower is not None and any(words[entry[1]] == entry[0] for entry in self._pinned):
+                    borrower.ring_for(DATA)
         if self._lender is not None:
             self._lender.references.collect(self)
 
@@ -535,7 +536,7 @@ class ShmSender:
         header = Header.from_address(copy.user_header_ptr)
         if kept.__class__ is Lent:
             ctypes.memmove(header, kept.sample.user_header_ptr, USER_HEADER_BYTES)
-            header[-len(kept.layout) :] = kept.layout
+            ctypes.memmove(copy.user_header_ptr + KIND_AT, kept.layout, len(kept.layout))
             kept.copy_to(copy.payload_ptr, nbytes)
         else:
             ctypes.memmove(header, kept.user_header_ptr, USER_HEADER_BYTES)
