@@ -67,11 +67,12 @@ class Gate(Pass):
 
     def __init__(self, path: str, name: str) -> None:
         super().__init__(name)
-        self.path = path
+        self.path, self.is_open = path, False
 
     def process(self, data: Any) -> Any:
-        if data[0] == 0:
+        if not self.is_open:
             Path(self.path).read_bytes()
+            self.is_open = True
         return super().process(data)
 
 
