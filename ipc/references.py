@@ -196,6 +196,7 @@ class References:
         """Let go of senders and segments: views that somebody keeps lead here."""
         self.senders.clear()
         self.segments.close()
+        self._origins, self._upstream = {}, []
 
 
 def _borrowed(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def unchanged(kept: list[tuple[int, Any]]) -> bool:
 def kill(pool: WorkerPool, names: str) -> None:
     for worker in pool.snapshot().workers:
         if worker.node in names and worker.pid is not None:
-            os.kill(worker.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has been killed before, and is not waited for yet
+                os.kill(worker.pid, signal.SIGKILL)
 
 
 async def run(pool: WorkerPool, count: int, kills: dict[int, str]) -> None:
