@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from remotemedia.ipc.references import References
 
 
+_FEED_RUNG = -2
+"""Among the doorbells: the coordinator's, as those see it who ring it."""
+
+
 class Fabric:
     """The shared parts of one pool. Workers are told of theirs by `inputs_of` and `output_of`."""
 
@@ -145,11 +149,14 @@ class Fabric:
     def _make_references(self) -> References:
         from remotemedia.ipc.references import Origin, References
 
+        # Views that somebody keeps lead to these bells: the coordinator's own one would lead on to its loop.
+        self._bells[_FEED_RUNG] = Doorbell(self.bell.fd, self.bell.word)
         origins: dict[int, Origin] = {}
         upstream = []
         for route in self._plan.routes.values():
             if route.shared is not None:
-                upstream.append(self._bell(route.producer))
+                is_remote = self._plan.is_remote(route.producer)
+                upstream.append(self._bell(route.producer) if is_remote else self._bells[_FEED_RUNG])
                 if FEED in route.borrowers:
                     lane = route.borrowers.index(FEED)
                     origins[route.shared.key] = Origin(route.shared, lane, self.ledger, upstream[-1])
