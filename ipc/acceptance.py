@@ -95,6 +95,11 @@ class Acceptance:
         self.checks_keys = False
         return Verdict.NEXT
 
+    def refuse(self, sequence: int) -> None:
+        """The next frame cannot be read: it is to come again, and what comes before that is early."""
+        self.sequence = sequence - 1
+        self.checks_keys = self._may_miss = True
+
     def _keep(self, sequence: int, key: tuple[int, int]) -> None:
         """A remade frame stands for the one that died with the sender's predecessor, and is finished with as that is:
         not before, because only its sender still has it, and not later, because then the sender would have fewer

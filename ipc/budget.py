@@ -23,7 +23,7 @@ def slots_of_sender(config: ChannelConfig, receivers: int, *, retain: bool) -> i
     theirs.
     """
     frames = config.queue_frames * (1 + receivers * retain)
-    return frames + MAX_LOANS + SPARE_SLOTS * (receivers + retain)
+    return frames + MAX_LOANS + SPARE_SLOTS * (receivers + 1)  # the sender may have a port itself, which keeps frames
 
 
 def least_bytes(config: ChannelConfig, receivers: Iterable[int], *, retain: bool) -> int:

@@ -7,7 +7,7 @@ receivers) are in flight, that is sent and not
   yet released by every receiver;
 * lossless: a frame is either refused before it is sent or reaches every receiver;
 * zero-copy where the memory is shared: `pack` takes a frame that already lies in a slot as it is, `receive` gives
-views.
+views, and a view that is sent on is sent as a reference to where its data lie (remotemedia.ipc.references).
 
 Life of a frame: loan (`empty`) → write → `pack` → `send` on one side; `receive` → borrow → release on the other. A
 received frame is released when the `Frame` and every object made from its value is gone, whatever thread drops the last
@@ -146,8 +146,21 @@ class Sender(Protocol):
         """Send again what a receiver's next generation needs; False while there is no room for all of it yet."""
         ...
 
-    def demand(self) -> None:
-        """The sender is going to sleep for want of credit: wake receivers that have some to give back."""
+    def demand(self, *, back: bool = True) -> None:
+        """The sender is going to sleep for want of credit: wake receivers that have some to give back. `back`: also
+        others who have its frames by reference; not for acknowledgements that somebody else wants.
+        """
+        ...
+
+    @property
+    def lends(self) -> bool:
+        """Whether received frames may be kept because they were passed on by reference."""
+        ...
+
+    def recall(self) -> bool:
+        """Let go of those that have been taken by all receivers; whether others are left, and their senders want them
+        back.
+        """
         ...
 
     def close(self) -> None: ...
@@ -173,6 +186,11 @@ class Receiver(Protocol):
         as they were received. `position`: where a next generation of this receiver has to go on; None for one that has
         none.
         """
+        ...
+
+    @property
+    def newest(self) -> int:
+        """The number of the frame that was received last."""
         ...
 
     @property

@@ -17,6 +17,8 @@ from remotemedia.core.exceptions import SerializationError
 _COUNT = struct.Struct("<Q")
 _ENTRY = struct.Struct("<QQ")
 _ALIGN = 64
+ELSEWHERE = 2**64 - 1
+"""In place of the offset of a buffer that does not lie in the slot."""
 
 
 class Pickled:
@@ -55,15 +57,25 @@ def _dump(dumps: Any, value: Any) -> Pickled:
     return Pickled(stream, [buffer.raw() for buffer in buffers])
 
 
+def entry_at(tail_at: int, index: int) -> int:
+    """Where the table of a tail has the offset of a buffer."""
+    return tail_at + _COUNT.size + index * _ENTRY.size
+
+
 def place(sizes: list[int], start: int = 0) -> tuple[list[int], int]:
     """Offsets for buffers of these sizes from `start` on, and where the tail goes."""
     offsets = []
     position = start
     for size in sizes:
-        position = -(-position // _ALIGN) * _ALIGN
+        position = aligned(position)
         offsets.append(position)
         position += size
-    return offsets, -(-position // _ALIGN) * _ALIGN
+    return offsets, aligned(position)
+
+
+def aligned(position: int) -> int:
+    """The next border where a buffer may begin."""
+    return -(-position // _ALIGN) * _ALIGN
 
 
 def tail_size(parts: Pickled) -> int:
@@ -81,13 +93,16 @@ def write_tail(memory: memoryview, at: int, parts: Pickled, offsets: list[int]) 
     memory[at : at + len(parts.stream)] = parts.stream
 
 
-def read(memory: memoryview, tail_at: int, tail: int) -> Any:
-    """The value again; its arrays are views of `memory` (read-only if that is)."""
+def read(memory: memoryview, tail_at: int, tail: int, elsewhere: memoryview | None = None) -> Any:
+    """The value again; its arrays are views of `memory` (read-only if that is), and one perhaps of `elsewhere`."""
     (count,) = _COUNT.unpack_from(memory, tail_at)
     at = tail_at + _COUNT.size
     buffers = []
     for _ in range(count):
         offset, size = _ENTRY.unpack_from(memory, at)
-        buffers.append(memory[offset : offset + size])
+        if offset == ELSEWHERE and elsewhere is not None:
+            buffers.append(elsewhere[:size])
+        else:
+            buffers.append(memory[offset : offset + size])
         at += _ENTRY.size
     return pickle.loads(memory[at : tail_at + tail], buffers=buffers)

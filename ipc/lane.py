@@ -1,7 +1,9 @@
 """One receiver's lane of a channel: the words of the ledger that it shares with the sender.
 
     GENERATION    of the receiver's process, plus one: written when its port is there. Another value than before tells
-                  the sender that the receiver is a new one, which needs every unacknowledged frame again.
+                  the sender that the receiver is a new one, which needs every unacknowledged frame again. In its
+                  upper half (see ONE_REQUEST): how often this generation has asked for frames again.
+    AGAIN         the first frame that the receiver has asked for; written before GENERATION.
     ACKNOWLEDGED  sequence number up to which the sender may forget what it sent.
     BASE          ACKNOWLEDGED when this generation began: what comes after it, this generation gets.
     DUPLICATES    how many frames this generation took and dropped because it had them already.
@@ -29,7 +31,11 @@ from remotemedia.ipc.ledger import Ledger
 GENERATION, ACKNOWLEDGED, DUPLICATES, WHICH, REPEATED, BASE, FIRST, FIRST_FOR = range(8)
 _POSITIONS = (8, 16)
 _POSITION_WORDS = 8
-_TICKETS = 24
+AGAIN = 24
+_TICKETS = 32
+
+ONE_REQUEST = 1 << 32
+"""What is added to GENERATION with each request."""
 
 _layout = struct.Struct("<QqQQQqq")
 

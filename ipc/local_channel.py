@@ -100,8 +100,15 @@ class LocalSender:
     def attend(self) -> bool:
         return True
 
-    def demand(self) -> None:
+    def demand(self, *, back: bool = True) -> None:
         """Nobody here sleeps on credit."""
+
+    @property
+    def lends(self) -> bool:
+        return False
+
+    def recall(self) -> bool:
+        return False
 
     def close(self) -> None:
         for receiver in self.receivers:
@@ -116,10 +123,15 @@ class LocalReceiver:
         self.bytes_copied = 0
         self.forgets_complete = False
         self.completed = 0
+        self.newest = 0
         self._queue: deque[Frame] = deque()
 
     def receive(self) -> Frame | None:
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        frame = self._queue.popleft()
+        self.newest = frame.sequence
+        return frame
 
     def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         """Nothing to do: see LocalSender.acknowledged."""

@@ -1,4 +1,7 @@
-"""Sending again to receivers that were replaced, in order and before anything new.
+"""Sending again to receivers that were replaced, or that ask for it, in order and before anything new.
+
+One asks from the first frame on that it could not read: a reference to data that are out of its reach. What is sent
+again is always a copy of the data themselves.
 
 A copy reaches every receiver of the channel, those too that have it already: they drop it and count it. So that the
 queue of one that does not take its frames never overflows with such duplicates, no more than there are tickets are on
@@ -12,10 +15,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remotemedia.ipc.lane import DUPLICATES, GENERATION, REPEATED
+from remotemedia.ipc.lane import AGAIN, DUPLICATES, GENERATION, ONE_REQUEST, REPEATED
 
 if TYPE_CHECKING:
-    from remotemedia.ipc.shm_sender import InFlight, ShmSender
+    from remotemedia.ipc.parcels import InFlight
+    from remotemedia.ipc.shm_sender import ShmSender
 
 
 class Replay:
@@ -29,8 +33,8 @@ class Replay:
         self._only = words[0] if len(words) == 1 else None
         for lane in words:  # those of a predecessor are not repeated any more
             lane[REPEATED] = lane[DUPLICATES]
-        self._starting: set[int] = set()
-        """The lanes whose receivers get this for the first time."""
+        self._starting: dict[int, int] = {}
+        """Lane → the first frame that its receiver has not had yet."""
         self._waiting: deque[InFlight] = deque()
 
     def is_due(self) -> bool:
@@ -45,23 +49,30 @@ class Replay:
         while self._waiting:
             if not self._has_room():
                 return False
+            entry = self._waiting.popleft()
             for lane, words in enumerate(self._words):
-                if lane not in self._starting:
+                if lane not in self._starting or entry[0] < self._starting[lane]:
                     words[REPEATED] += 1
-            self._sender.send_again(self._waiting.popleft())
+            self._sender.send_again(entry)
         self._starting.clear()
         return True
 
     def _notice(self) -> None:
         for lane, words in enumerate(self._words):
             generation = words[GENERATION]
-            if generation != self._generations[lane]:
-                self._generations[lane] = generation
+            if generation == self._generations[lane]:
+                continue
+            before, self._generations[lane] = self._generations[lane], generation
+            if generation % ONE_REQUEST != before % ONE_REQUEST:
                 words[REPEATED] = 0
-                self._starting.add(lane)
-                self._sender.forget(lane, generation)
+                self._starting[lane] = 0
+                self._sender.forget(lane, generation % ONE_REQUEST)
                 self._sender.connect()
-                self._waiting = deque(self._sender.unacknowledged(self._starting))
+            elif words[AGAIN] > self._sender.before_first:
+                self._starting.setdefault(lane, words[AGAIN])
+            else:
+                continue  # what was asked of a predecessor is made again in any case
+            self._waiting = deque(self._sender.unacknowledged(self._starting))
 
     def _has_room(self) -> bool:
         return all(

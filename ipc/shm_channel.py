@@ -10,7 +10,7 @@ since each receiver's queue has room for every ticket, iceoryx2 can never drop o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from remotemedia.config import ChannelConfig
@@ -31,6 +31,8 @@ class ChannelSpec:
     """Ledger offset of each receiver's lane."""
     retain: bool
     """Whether the sender keeps its frames until they are acknowledged."""
+    borrowers: tuple[int, ...] = ()
+    """Ledger offset of the pins of each process that may get the sender's frames by reference."""
     completed: int | None = None
     """Ledger offset of the pool's word of completion, if the sender may also forget what is out of the pipeline: the
     number of the first input that is not, in all its parts. Not for what a node with snapshots is made from.
@@ -46,15 +48,31 @@ class ChannelSpec:
         *,
         retain: bool = False,
         completed: int | None = None,
+        borrowers: int = 0,
     ) -> ChannelSpec:
-        """Reserve the channel's place in the ledger."""
+        """Reserve the channel's place in the ledger. `borrowers`: how many processes may get frames by reference; if
+        there are more than tickets to spare, none does.
+        """
         lanes = tuple(layout.region(lane_words(config.queue_frames)) for _ in range(receivers))
-        return cls(name=name, receivers=receivers, config=config, lanes=lanes, retain=retain, completed=completed)
+        spec = cls(name=name, receivers=receivers, config=config, lanes=lanes, retain=retain, completed=completed)
+        if not borrowers or not spec._share_of(borrowers):
+            return spec
+        return replace(spec, borrowers=tuple(layout.region(2 * config.queue_frames) for _ in range(borrowers)))
+
+    @property
+    def key(self) -> int:
+        """What tells the channel from others of its pool."""
+        return self.lanes[0]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the sender has a port that receives, too: by that it keeps slots in use."""
+        return self.retain or bool(self.borrowers)
 
     @property
     def subscribers(self) -> int:
-        """Ports that receive: a sender that retains has one itself, which keeps the frames."""
-        return self.receivers + self.retain
+        """Ports that receive."""
+        return self.receivers + self.keeps
 
     @property
     def queue_room(self) -> int:
@@ -69,6 +87,11 @@ class ChannelSpec:
     def slots(self) -> int:
         """Slots of each segment of the sender."""
         return slots_of_sender(self.config, self.receivers, retain=self.retain)
+
+    def borrowed(self, index: int, ledger: Ledger) -> list[memoryview]:
+        """One borrower's words, one per ticket, for the generations of the sender in turn."""
+        tickets = self.config.queue_frames
+        return [ledger.region(self.borrowers[index] + turn * tickets, tickets) for turn in range(2)]
 
     def lane(self, index: int, ledger: Ledger) -> Lane:
         """One receiver's lane."""
@@ -93,3 +116,16 @@ class ChannelSpec:
     def share_bytes(self) -> int:
         """How many bytes one receiver may hold as several views. A frame larger than this is a large one."""
         return self.config.window_bytes // (2 * self.receivers)
+
+    def borrowed_frames(self) -> int:
+        """How many frames one borrower may hold as views: together they have half of the tickets that the receivers
+        leave free.
+        """
+        return self._share_of(len(self.borrowers))
+
+    def borrowed_bytes(self) -> int:
+        """How many bytes one borrower may hold as several views. They do not count against the window."""
+        return self.config.window_bytes // 2
+
+    def _share_of(self, borrowers: int) -> int:
+        return (self.config.queue_frames - self.receivers * self.share_frames()) // 2 // borrowers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,28 @@ import numpy.typing as npt
 
 from remotemedia.core.exceptions import ChannelError
 from remotemedia.ipc import codec
-from remotemedia.ipc.acceptance import GENERATION_SHIFT, Acceptance, Verdict
+from remotemedia.ipc.acceptance import Acceptance, Verdict
 from remotemedia.ipc.channel import LAST, MARK, Frame
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, Doorbell, fence
-from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, DUPLICATES, FIRST, FIRST_FOR, GENERATION, REPEATED, Position
+from remotemedia.ipc.lane import (
+    ACKNOWLEDGED,
+    AGAIN,
+    BASE,
+    DUPLICATES,
+    FIRST,
+    FIRST_FOR,
+    GENERATION,
+    ONE_REQUEST,
+    REPEATED,
+    Position,
+)
+from remotemedia.ipc.leases import Borrowed, Lease
 from remotemedia.ipc.ledger import WORD, Ledger
 from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.references import Reference, References
 from remotemedia.ipc.shm_channel import ChannelSpec
-from remotemedia.ipc.shm_memory import Header, Memory
-from remotemedia.ipc.wire import ARRAY, BARE, BYTES, HEADER, Layout, read_layout
+from remotemedia.ipc.shm_memory import Header
+from remotemedia.ipc.wire import ARRAY, BARE, BYTES, HEADER, REFERENCE, Layout, read_layout
 
 _NOT_TO_RELEASE = {Verdict.REPEATED, Verdict.EARLY, Verdict.STALE}
 """Frames that give no ticket back when they are dropped: the same frame was accepted, and may still be held, or is
@@ -26,27 +40,6 @@ still to come; or its sender is dead.
 
 _from_buffer: Any = np.frombuffer
 _unpack_header = HEADER.unpack_from
-
-
-class Lease(Memory):  # type: ignore[valid-type,misc]
-    """A borrowed sample: the base of every array made from it. The last of them gives the ticket back, in whatever
-    thread.
-    """
-
-    __slots__ = ("sample", "terms")
-
-    sample: Any
-    terms: tuple[ShmReceiver, int, int, memoryview]
-    """The receiver, and what is written when it goes back: sequence number, ticket, the words of the tickets."""
-
-    def __del__(self) -> None:
-        receiver, sequence, ticket, tickets = self.terms
-        receiver._held.pop(sequence, None)
-        # The words of a sender that is dead may be in use again by the second after it.
-        if receiver._acceptance.generation - (sequence >> GENERATION_SHIFT) < 2:  # noqa: PLR2004
-            tickets[ticket] = sequence
-        self.sample = None  # after the ticket: this drop is the fence between writing it and reading the sender's word
-        receiver._sender_bell.ring_for(CREDIT)
 
 
 class ShmReceiver:
@@ -61,9 +54,13 @@ class ShmReceiver:
         sender_bell: Doorbell,
         generation: int = 0,
         position: Position | None = None,
+        references: References | None = None,
     ) -> None:
-        """`generation`: of this receiver. `position`: where it goes on; default: where its predecessor stood."""
+        """`generation`: of this receiver. `position`: where it goes on; default: where its predecessor stood.
+        `references`: of this process, if frames may come by reference, or be passed on.
+        """
         self.name = spec.name
+        self.channel, self.references = spec.key, references
         self.copies = 0
         self.bytes_copied = 0
         self._lane = spec.lane(lane, ledger)
@@ -88,6 +85,7 @@ class ShmReceiver:
         self._held: dict[int, int] = {}  # sequence → bytes of the frames that somebody still holds
         self._most_held = spec.share_frames()
         self._most_held_bytes = spec.share_bytes()
+        self._borrowed: Borrowed | None = None
         self._port = participant.subscriber(spec.open(participant), queue_room=spec.queue_room)
         self._receive = self._port.receive
         self._port.has_samples()  # connects to the sender if it is there already
@@ -107,12 +105,18 @@ class ShmReceiver:
             lease: Any = Lease.from_address(sample.payload_ptr)
             lease.sample, lease.terms = sample, (self, sequence, ticket, self._tickets)
             is_next = sequence == acceptance.sequence + 1 and not acceptance.checks_keys  # is_next(), without the call
-            if is_next or not self._drop(lease, number, index):
+            if not is_next and self._drop(lease, number, index):
+                continue
+            layout = read_layout(data)
+            if layout.kind != REFERENCE or self._follow(lease, number):
                 break
         # accept(), without the call
         acceptance.sequence, acceptance.key, acceptance.is_complete = sequence, (number, index), bool(flags & LAST)
-        layout = read_layout(data)
         nbytes = layout.nbytes
+        if layout.kind == REFERENCE:
+            del sample  # the reference goes back with its lease, see there
+            value, lease = self._borrowed_value(lease, layout)
+            return Frame(value, number, index, session, flags, nbytes, lease, sequence)
         held = self._held
         copy = bool(held or not self._most_held) and layout.kind != BARE and self._holds_too_much(nbytes)
         held[sequence] = nbytes
@@ -126,7 +130,7 @@ class ShmReceiver:
         """
         acceptance, words = self._acceptance, self._lane.words
         _, sequence, ticket, _ = lease.terms
-        first = words[FIRST] if words[FIRST_FOR] == self._generation else None
+        first = words[FIRST] if words[FIRST_FOR] == self._generation % ONE_REQUEST else None
         verdict = acceptance.judge(sequence, (number, index), first)
         self._tickets = self._lane.tickets(acceptance.generation)
         match verdict:
@@ -147,6 +151,57 @@ class ShmReceiver:
         else:
             lease.terms = self, sequence, ticket, self._tickets
         return verdict is not Verdict.NEXT
+
+    def _follow(self, lease: Lease, number: int) -> bool:
+        """Borrow what the reference in `lease` leads to. If that is out of reach, because its origin has died, ask for
+        it to be sent again, as a copy; if its sender has died too, it is made again, or the pool is about to end.
+
+        The same goes for what is out of the pipeline already, and was made again: its origin need not keep it for this
+        reference. If it is not, it stays where it is, because the origin sees first that it is, and then the pin.
+        """
+        _, sequence, ticket, _ = lease.terms
+        reference = Reference.read(ctypes.addressof(lease))
+        self._borrowed = self.references.borrow(reference, self, sequence) if self.references is not None else None
+        if self._borrowed is not None:
+            fence()
+            if number >= self.completed:
+                return True
+            self._borrowed = None
+        self._acceptance.refuse(sequence)
+        lease.terms = self, 0, ticket, self._no_tickets
+        if self._retains:
+            self._lane.words[AGAIN] = sequence
+            self._generation += ONE_REQUEST
+            self._lane.words[GENERATION] = self._generation
+            self._sender_bell.ring()
+        return False
+
+    def _borrowed_value(self, reference: Lease, layout: Layout) -> tuple[Any, Borrowed]:
+        """The value that the last reference has led to, and its lease."""
+        lease, self._borrowed = self._borrowed, None
+        assert lease is not None
+        origin = lease.pin.origin
+        copy = origin.holds_too_much(layout.nbytes)
+        origin.held[id(lease)] = layout.nbytes
+        if layout.of == ARRAY:
+            return self._array(lease, layout, copy), lease
+        around = layout.offset + layout.tail
+        data = memoryview(lease).cast("B").toreadonly()
+        rest = memoryview(reference).cast("B").toreadonly()
+        if copy:
+            nbytes = layout.nbytes - codec.aligned(around)
+            data = memoryview(bytes(data[:nbytes]))
+            self._count_copy(nbytes)
+        if self._held and self._holds_too_much(around):
+            rest = memoryview(bytes(rest[:around]))
+            self._count_copy(around)
+        self._held[reference.terms[1]] = around
+        return codec.read(rest, layout.offset, layout.tail, data), lease
+
+    @property
+    def newest(self) -> int:
+        """Sequence number of the frame that was taken last."""
+        return self._acceptance.sequence
 
     def acknowledge(self, sequence: int, key: tuple[int, int], position: Position | None = None) -> None:
         if not self._retains:
@@ -169,7 +224,7 @@ class ShmReceiver:
     def has_repetitions(self) -> bool:
         return self._lane.words[REPEATED] > self._lane.words[DUPLICATES]
 
-    def _array(self, lease: Lease, layout: Layout, copy: bool) -> npt.NDArray[Any]:
+    def _array(self, lease: Lease | Borrowed, layout: Layout, copy: bool) -> npt.NDArray[Any]:
         """A read-only view of the frame.
 
         By `frombuffer`, because its arrays lean on the read-only memoryview: `numpy.ndarray(buffer=)` looks through

@@ -5,24 +5,25 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from sys import getrefcount
-from typing import Any, TypeAlias
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from remotemedia.config import KIB
 from remotemedia.core.exceptions import ChannelBroken, ChannelError, FrameTooLarge, SharedMemoryExhausted
 from remotemedia.core.frames import MediaFrame
-from remotemedia.ipc import codec
+from remotemedia.ipc import codec, references
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
 from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
+from remotemedia.ipc.parcels import InFlight, Lent, ShmParcel, Slot
 from remotemedia.ipc.participant import LoanError, Participant, max_open_slots
+from remotemedia.ipc.references import Lender, Loan
 from remotemedia.ipc.replay import Replay
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import Header, Memory, address_of, array_at, free_shared_memory, populate
@@ -31,9 +32,12 @@ from remotemedia.ipc.wire import (
     BLOCK_BYTES,
     BYTES,
     HEADER,
+    KIND_AT,
     OBJECT,
+    REPEATED_AT,
     USER_HEADER_BYTES,
     array_layout,
+    as_reference,
     blocks,
     layout_of,
 )
@@ -45,6 +49,9 @@ _KEPT_BYTES = 256 * KIB
 """A sender that retains and has more than this in flight looks at once for what it need not keep any more: the fewer
 slots are in use, the more of them stay in the processor's cache.
 """
+
+_NEVER = 1 << 62
+"""More bytes than any frame has."""
 
 _BARE = layout_of(BARE, 0)
 _pack_header = HEADER.pack_into
@@ -64,36 +71,6 @@ _UNSHARED = _references_of_sole_owner()
 """More references than this: a node still holds what it returned, and may read or write it later."""
 
 
-class Slot(Memory):  # type: ignore[valid-type,misc]
-    """A loaned slot: owns the loan, and is the base of the array that lies in it. The loan goes back with the last
-    view.
-    """
-
-    __slots__ = ("room", "sample", "sender")
-
-    sample: Any
-    sender: ShmSender | None
-    room: int
-
-    def __del__(self) -> None:
-        if self.sender is not None:
-            self.sender._open_slots.discard(id(self))
-
-
-InFlight: TypeAlias = tuple[int, int, int, Any, int]
-"""sequence, ticket, bytes of the payload, the sender's own hold on the sample (None: it does not retain), number of the
-source frame.
-"""
-
-
-class ShmParcel(msgspec.Struct, gc=False):
-    """A slot that is ready to be sent."""
-
-    sample: Any
-    layout: bytes
-    nbytes: int
-
-
 class ShmSender:
     """The sending end (see remotemedia.ipc.channel.Sender). Belongs to one thread; arrays of `empty` may die in any."""
 
@@ -104,8 +81,13 @@ class ShmSender:
         ledger: Ledger,
         receivers: Sequence[Doorbell],
         generation: int = 0,
+        borrowers: Sequence[Doorbell | None] = (),
+        lender: Lender | None = None,
     ) -> None:
-        """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender."""
+        """`receivers`: the doorbell of each lane's process, in the order of the lanes. `generation`: of this sender.
+        `borrowers`: the doorbells of those who may get frames by reference; None: this process. `lender`: finds what is
+        to be sent so.
+        """
         config = spec.config
         self.name = spec.name
         self.copies = 0
@@ -116,8 +98,9 @@ class ShmSender:
         self._lanes = [lane.tickets(generation) for lane in lanes]
         self._words = [lane.words for lane in lanes]
         self._bells = list(dict.fromkeys(receivers))
+        self._borrowers = borrowers
         self._receivers = spec.receivers
-        self.sequence = generation << GENERATION_SHIFT
+        self.sequence = self.before_first = generation << GENERATION_SHIFT
         self._free = list(range(config.queue_frames - 1, -1, -1))
         self._in_flight: deque[InFlight] = deque()
         self._bytes_in_flight = 0
@@ -129,7 +112,17 @@ class ShmSender:
         self._backed: dict[int, int] = {}  # address of a slot → blocks of it that have memory behind them
         self._slots = spec.slots
         service = spec.open(participant)
-        self._retained = participant.subscriber(service, queue_room=2).receive if spec.retain else None
+        self._retained = participant.subscriber(service, queue_room=2).receive if spec.keeps else None
+        self._least_kept = 0 if spec.retain else references.LEAST_BYTES if spec.keeps else _NEVER
+        self._least_pinned = references.LEAST_BYTES if spec.borrowers else _NEVER
+        self._pins = [spec.borrowed(index, ledger)[generation % 2] for index in range(len(spec.borrowers))]
+        self._pinned: list[InFlight] = []
+        """Finished frames that somebody still looks at who got them by reference."""
+        self._lender = lender
+        self._least_lent = references.LEAST_BYTES if lender is not None else _NEVER
+        self._last_lent = 0
+        if lender is not None:
+            lender.references.senders.append(self)
         self._replay = Replay(self, self._words, config.queue_frames) if spec.retain else None
         self._completion = ledger.region(spec.completed, 1) if spec.completed is not None else None
         self._completed = 0
@@ -222,18 +215,29 @@ class ShmSender:
         return self._pack_object(codec.pickled(value))
 
     def _pack_array(self, array: npt.NDArray[Any], layout: tuple[bytes, int], unshared: bool) -> ShmParcel:
-        if unshared and array.base is not None:
-            slot = self._slot_under(array)
+        nbytes = layout[1]
+        if array.base is not None:
+            slot = self._slot_under(array) if unshared else None
             if slot is not None:
                 offset = address_of(array) - ctypes.addressof(slot)  # a view may start anywhere
                 layout = array_layout(array.shape, array.dtype, offset) or layout
                 return ShmParcel(self._take(slot), *layout)
-        nbytes = layout[1]
+            if nbytes >= self._least_lent and self._lender is not None:
+                loan = self._lender.lend(array)
+                if loan is not None:
+                    return self._pack_reference(loan, address_of(array), layout)
         sample = self._loan(nbytes)
         np.copyto(array_at(sample.payload_ptr, array.shape, array.dtype), array)
         self.copies += 1
         self.bytes_copied += nbytes
         return ShmParcel(sample, *layout)
+
+    def _pack_reference(self, loan: Loan, address: int, layout: tuple[bytes, int]) -> ShmParcel:
+        self._collect()  # what was lent before may be finished with
+        reference = loan.reference
+        sample = self._loan(reference.nbytes)
+        reference.write(sample.payload_ptr)
+        return ShmParcel(sample, as_reference(layout[0]), layout[1], Lent(address, layout[0], loan.hold))
 
     def _slot_under(self, array: npt.NDArray[Any]) -> Slot | None:
         """The open slot of ours that `array` lies in contiguously, if nobody but `array` can reach it any more."""
@@ -280,6 +284,11 @@ class ShmSender:
         return ShmParcel(self._take(slot), layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
 
     def _pack_object(self, parts: codec.Pickled) -> ShmParcel:
+        large = [(b.nbytes, index) for index, b in enumerate(parts.buffers) if b.nbytes >= self._least_lent]
+        for _, index in sorted(large, reverse=True):
+            parcel = self._pack_around(parts, index)
+            if parcel is not None:
+                return parcel
         offsets, tail_at = codec.place([buffer.nbytes for buffer in parts.buffers])
         nbytes = tail_at + codec.tail_size(parts)
         sample = self._loan(nbytes)
@@ -290,6 +299,40 @@ class ShmSender:
             self.bytes_copied += buffer.nbytes
         codec.write_tail(memory, tail_at, parts, offsets)
         return ShmParcel(sample, layout_of(OBJECT, nbytes, tail_at, nbytes - tail_at), nbytes)
+
+    def _pack_around(self, parts: codec.Pickled, index: int) -> ShmParcel | None:
+        """All but one buffer, and a reference to that, if it is the whole of an array that can be lent."""
+        buffer = parts.buffers[index]
+        array: Any = buffer.obj
+        if self._lender is None or array.__class__ is not np.ndarray:
+            return None
+        loan = self._lender.lend(array)
+        if loan is None:
+            return None
+        sizes = [other.nbytes for other in parts.buffers]
+        sizes[index] = 0
+        offsets, tail_at = codec.place(sizes, loan.reference.nbytes)
+        tail = codec.tail_size(parts)
+        around = tail_at + tail
+        data_at = codec.aligned(around)
+        nbytes = data_at + buffer.nbytes
+        if nbytes > self._most_bytes:
+            return None
+        self._collect()
+        sample = self._loan(around)
+        memory = memoryview(Memory.from_address(sample.payload_ptr)).cast("B")
+        loan.reference.write(sample.payload_ptr)
+        for at, (offset, other) in enumerate(zip(offsets, parts.buffers, strict=True)):
+            if at != index:
+                memory[offset : offset + other.nbytes] = other
+                self.copies += 1
+                self.bytes_copied += other.nbytes
+        offsets[index] = codec.ELSEWHERE
+        codec.write_tail(memory, tail_at, parts, offsets)
+        layout = layout_of(OBJECT, nbytes, tail_at, tail)
+        entry_at = codec.entry_at(tail_at, index)
+        lent = Lent(address_of(array), layout, loan.hold, around=around, data_at=data_at, entry_at=entry_at)
+        return ShmParcel(sample, as_reference(layout), nbytes, lent)
 
     # -- send ----------------------------------------------------------------------------------------------------------
 
@@ -320,8 +363,10 @@ class ShmSender:
 
     def _collect(self) -> None:
         """Take back the tickets of all finished frames: usually the oldest ones, seldom some in the middle."""
-        in_flight, lanes, held = self._in_flight, self._lanes, []
-        safe = self.sequence if self._retained is None else self._acknowledged_by_all()
+        if self._pinned:
+            self._take_back_pinned()
+        in_flight, lanes, held, least_pinned = self._in_flight, self._lanes, [], self._least_pinned
+        safe = self.sequence if self._replay is None else self._acknowledged_by_all()
         completed = self._known_completed()
         while in_flight:
             sequence, ticket, nbytes, _, number = entry = in_flight[0]
@@ -333,7 +378,10 @@ class ShmSender:
                     held.append(entry)
                     break
             else:
-                self._free.append(ticket)
+                if nbytes >= least_pinned and self._is_pinned(ticket, sequence):
+                    self._pinned.append(entry)
+                else:
+                    self._free.append(ticket)
                 self._bytes_in_flight -= nbytes
                 if nbytes > self._large:
                     self._large_in_flight -= 1
@@ -341,8 +389,28 @@ class ShmSender:
         if held:
             in_flight.extendleft(reversed(held))
 
+    def _is_pinned(self, ticket: int, sequence: int) -> bool:
+        """Whether somebody looks at a frame who got it by reference."""
+        for words in self._pins:  # noqa: SIM110 - a generator would cost more than the rest
+            if words[ticket] == sequence:
+                return True
+        return False
+
+    def _take_back_pinned(self) -> None:
+        still = []
+        for entry in self._pinned:
+            if self._is_pinned(entry[1], entry[0]):
+                still.append(entry)
+            else:
+                self._free.append(entry[1])
+        self._pinned = still
+
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
-        sample, nbytes, retained = parcel.sample, parcel.nbytes, self._retained
+        sample, nbytes, lent = parcel.sample, parcel.nbytes, parcel.lent
+        retained = self._retained if nbytes >= self._least_kept else None
+        if retained is not None and self._replay is None:
+            while retained() is not None:  # frames that are not kept: they would leave no room for this one
+                pass
         ticket = self._free.pop()
         self.sequence = sequence = self.sequence + 1
         _pack_header(
@@ -361,15 +429,29 @@ class ShmSender:
             self._large_in_flight += 1
             self._large_bytes_in_flight += nbytes
         reached = getattr(sample, "__assume_init")().send()
-        self._in_flight.append((sequence, ticket, nbytes, None if retained is None else retained(), stamp.number))
+        kept = None if retained is None else retained()
+        if lent is not None:
+            lent.sample, kept, self._last_lent = kept, lent, sequence
+        self._in_flight.append((sequence, ticket, nbytes, kept, stamp.number))
         for bell in self._bells:
             bell.ring_for(DATA)
-        if retained is None and reached != self._receivers:
+        if self._replay is None and reached < self._receivers + (retained is not None):
             raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
 
     def unreleased(self) -> int:
         self._collect()
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._pinned)
+
+    # -- what was passed on by reference -------------------------------------------------------------------------------
+
+    @property
+    def lends(self) -> bool:
+        in_flight = self._in_flight
+        return bool(in_flight) and in_flight[0][0] <= self._last_lent
+
+    def recall(self) -> bool:
+        self._collect()
+        return self.lends and self._lender is not None and self._lender.references.is_in_demand
 
     # -- receivers that are replaced -----------------------------------------------------------------------------------
 
@@ -402,10 +484,23 @@ class ShmSender:
     def attend(self) -> bool:
         return self._replay is None or not self._replay.is_due() or self._replay.go_on()
 
-    def demand(self) -> None:
-        if self._retained is not None:
+    def demand(self, *, back: bool = True) -> None:
+        if self._replay is not None or (back and self._may_have_been_lent()):
             for bell in self._bells:
                 bell.ring_for(DATA)
+        if not back:
+            return
+        if self._pinned:
+            for words, borrower in zip(self._pins, self._borrowers, strict=True):
+                if borrower is not None and any(words[entry[1]] == entry[0] for entry in self._pinned):
+                    borrower.ring_for(DATA)
+        if self._lender is not None:
+            self._lender.references.collect(self)
+
+    def _may_have_been_lent(self) -> bool:
+        """Whether a receiver may hold a frame for what it has passed on."""
+        least = self._least_pinned
+        return any(entry[2] >= least for entry in self._in_flight)
 
     def forget(self, lane: int, generation: int) -> None:
         """The process of a lane has died, and with it every view of frames that it need not have again: release those
@@ -425,17 +520,28 @@ class ShmSender:
         """Reach receivers that have come, and take back what those that are gone had borrowed."""
         self._port.update_connections()
 
-    def unacknowledged(self, lanes: Iterable[int]) -> list[InFlight]:
-        """What is in flight and one of `lanes` has not acknowledged, oldest first."""
-        safe = min(self._words[lane][ACKNOWLEDGED] for lane in lanes)
-        return [entry for entry in self._in_flight if entry[0] > safe and entry[4] >= self._completed]
+    def unacknowledged(self, lanes: Mapping[int, int]) -> list[InFlight]:
+        """What the receivers of `lanes` need again, oldest first. By lane: the first frame that was asked for, or 0 for
+        a new one, which needs all that its predecessor has not acknowledged and that is in the pipeline.
+        """
+        asked = min([first for first in lanes.values() if first], default=_NEVER)
+        safe = min([self._words[lane][ACKNOWLEDGED] for lane, first in lanes.items() if not first], default=_NEVER)
+        completed = self._completed
+        return [e for e in self._in_flight if e[0] >= asked or (e[0] > safe and e[4] >= completed)]
 
     def send_again(self, entry: InFlight) -> None:
         """Send a copy of what is kept of a frame, with its old number and ticket."""
         kept, nbytes = entry[3], entry[2]
         copy = self._loan(nbytes)
-        ctypes.memmove(copy.user_header_ptr, kept.user_header_ptr, USER_HEADER_BYTES)
-        ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)
+        header = Header.from_address(copy.user_header_ptr)
+        if kept.__class__ is Lent:
+            ctypes.memmove(header, kept.sample.user_header_ptr, USER_HEADER_BYTES)
+            ctypes.memmove(copy.user_header_ptr + KIND_AT, kept.layout, len(kept.layout))
+            kept.copy_to(copy.payload_ptr, nbytes)
+        else:
+            ctypes.memmove(header, kept.user_header_ptr, USER_HEADER_BYTES)
+            ctypes.memmove(copy.payload_ptr, kept.payload_ptr, nbytes)
+        header[REPEATED_AT] = 1
         getattr(copy, "__assume_init")().send()
         assert self._retained is not None
         self._retained()  # our own port got it too
@@ -445,4 +551,5 @@ class ShmSender:
     def close(self) -> None:
         """Let go of what is kept. The port lives in the participant, and leaves with it once everything is released."""
         self._in_flight.clear()
-        self._replay = self._retained = None
+        self._pinned.clear()
+        self._lender = self._replay = self._retained = None

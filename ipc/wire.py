@@ -12,17 +12,25 @@ import numpy as np
 MAX_DIMS = 8
 USER_HEADER_BYTES = 128
 
-BARE, ARRAY, BYTES, OBJECT = range(4)
-"""Kinds: no payload · one array · bytes · a pickle (protocol 5) with its buffers out of band."""
+BARE, ARRAY, BYTES, OBJECT, REFERENCE = range(5)
+"""Kinds: no payload · one array · bytes · a pickle (protocol 5) with its buffers out of band · an array, or a
+pickle, whose data lie elsewhere (remotemedia.ipc.references).
+"""
 
 HEADER = struct.Struct("<QqIIHB5x96s")
 """seq, number, session, index, ticket, flags, layout. `ticket` is the credit to give back."""
-LAYOUT = struct.Struct("<BB2xIQQ8s8Q")
-"""kind, ndim, tail, nbytes, offset, dtype, shape[8]: what frames of one shape have in common, so made and read once.
+LAYOUT = struct.Struct("<BBBBIQQ8s8Q")
+"""kind, ndim, of, is repeated, tail, nbytes, offset, dtype, shape[8]: what frames of one shape have in common, so made
+and read once.
 
 ARRAY: the array starts `offset` bytes into the payload. OBJECT: the buffer table and the pickle are the `tail` bytes
-from `offset`. `nbytes` is the payload in use. `dtype` is numpy's `dtype.str`, padded with NULs.
+from `offset`. REFERENCE: `of` is the kind of the frame, and the rest is as in a copy of it. `nbytes` is the payload in
+use, or what would be in use in a copy. `dtype` is numpy's `dtype.str`, padded with NULs. `is repeated`: 1 for a frame
+that was sent again, in a slot that is not the one that its sender keeps.
 """
+KIND_AT = HEADER.size - LAYOUT.size
+REPEATED_AT = KIND_AT + 3
+"""Where `kind` and `is repeated` lie in the header."""
 assert HEADER.size == USER_HEADER_BYTES
 
 NO_DTYPE = bytes(8)
@@ -69,6 +77,7 @@ class Layout(NamedTuple):
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     elements: int
+    of: int
 
 
 _MOST_REMEMBERED = 1024
@@ -92,7 +101,7 @@ def array_layout(shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: in
     found = None
     if name is not None and len(shape) <= MAX_DIMS:
         nbytes = offset + dtype.itemsize * math.prod(shape)
-        found = LAYOUT.pack(ARRAY, len(shape), 0, nbytes, offset, name, *padded_shape(shape)), nbytes
+        found = LAYOUT.pack(ARRAY, len(shape), 0, 0, 0, nbytes, offset, name, *padded_shape(shape)), nbytes
     if len(_array_layouts) >= _MOST_REMEMBERED:
         _array_layouts.clear()
     _array_layouts[key] = found
@@ -101,18 +110,25 @@ def array_layout(shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: in
 
 def layout_of(kind: int, nbytes: int, offset: int = 0, tail: int = 0) -> bytes:
     """The layout of a frame that is no array."""
-    return LAYOUT.pack(kind, 0, tail, nbytes, offset, NO_DTYPE, *NO_SHAPE)
+    return LAYOUT.pack(kind, 0, 0, 0, tail, nbytes, offset, NO_DTYPE, *NO_SHAPE)
+
+
+def as_reference(layout: bytes) -> bytes:
+    """The layout of a reference, from that of a copy."""
+    kind, ndim = layout[:2]
+    return bytes((REFERENCE, ndim, kind, 0)) + layout[4:]
 
 
 def read_layout(data: bytes) -> Layout:
     """Inverse of both. Remembers arrays; of other kinds every frame may have another size."""
     found = _read_layouts.get(data)
     if found is None:
-        kind, ndim, tail, nbytes, offset, name, *dims = LAYOUT.unpack(data)
+        kind, ndim, of, _, tail, nbytes, offset, name, *dims = LAYOUT.unpack(data)
         shape = tuple(dims[:ndim])
-        dtype = dtype_of(name) if kind == ARRAY else _NOTHING
-        found = Layout(kind, nbytes, offset, tail, dtype, shape, math.prod(shape))
-        if kind == ARRAY:
+        is_array = ARRAY in (kind, of)
+        dtype = dtype_of(name) if is_array else _NOTHING
+        found = Layout(kind, nbytes, offset, tail, dtype, shape, math.prod(shape), of)
+        if is_array:
             if len(_read_layouts) >= _MOST_REMEMBERED:
                 _read_layouts.clear()
             _read_layouts[data] = found

@@ -42,6 +42,8 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     channel: ChannelSpec
     receivers: tuple[BellSpec, ...]
+    borrowers: tuple[BellSpec, ...] = ()
+    """The doorbells of those who may get the frames by reference from others."""
 
 
 class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,8 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
     given_up: tuple[int, ...] = ()
     """Numbers of frames that are not to be tried again."""
     snapshots: SnapshotSpec | None = None
+    origins: tuple[InputSpec, ...] = ()
+    """Channels whose frames may come by reference; `lane`: which of their borrowers the worker is."""
     heartbeat_s: float = 1.0
     nice: int | None = None
     cpu_affinity: tuple[int, ...] | None = None
@@ -80,7 +84,8 @@ class BootSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def inherited_fds(self) -> tuple[int, ...]:
         """Every descriptor that the child must inherit, beside the one of the boot data."""
-        bells = [self.bell, *(i.sender for i in self.inputs), *self.output.receivers]
+        inputs = [*self.inputs, *self.origins]
+        bells = [self.bell, *(i.sender for i in inputs), *self.output.receivers, *self.output.borrowers]
         snapshots = self.snapshots.fds if self.snapshots is not None else ()
         own = [self.payload_fd, self.parent_fd, self.ledger_fd, *snapshots]
         return tuple(dict.fromkeys([*own, *(bell.fd for bell in bells)]))

@@ -88,7 +88,9 @@ class Merge:
         if behind is None:
             merge.turn = open_inputs[0]
         else:
-            merge.turn, merge._present = behind, present
+            # What the input that is behind has before that is out: the predecessor began at the greatest number that
+            # any sender had not forgotten, and another sender may know less, and have all of it made again.
+            merge.turn, merge._present, merge.floor = behind, present, present
         return merge
 
     def is_passed_by(self, number: int) -> bool:

@@ -25,6 +25,11 @@ from remotemedia.workers.traces import TraceSpec, TraceTable
 
 if TYPE_CHECKING:
     from remotemedia.ipc.participant import Participant
+    from remotemedia.ipc.references import References
+
+
+_FEED_RUNG = -2
+"""Among the doorbells: the coordinator's, as those see it who ring it."""
 
 
 class Fabric:
@@ -39,6 +44,7 @@ class Fabric:
         self._senders: dict[int, Sender] = {}
         self._local: dict[int, LocalSender] = {}
         self._participant: Participant | None = None
+        self._references: References | None = None
         self._snapshot_fds: dict[int, tuple[int, int]] = {}
         try:
             for stage in (FEED, *(i for i, remote in enumerate(plan.remote) if remote)):
@@ -77,7 +83,19 @@ class Fabric:
         """The output of a worker's stage."""
         route = self._plan.routes[stage]
         assert route.shared is not None
-        return OutputSpec(channel=route.shared, receivers=tuple(self.bell_of(c) for c in route.shared_consumers))
+        return OutputSpec(
+            channel=route.shared,
+            receivers=tuple(self.bell_of(c) for c in route.shared_consumers),
+            borrowers=tuple(self.bell_of(c) for c in route.borrowers),
+        )
+
+    def origins_of(self, stage: int) -> tuple[InputSpec, ...]:
+        """The channels whose frames a worker's stage may get by reference."""
+        return tuple(
+            InputSpec(channel=route.shared, lane=route.borrowers.index(stage), sender=self.bell_of(route.producer))
+            for route in self._plan.origins_of(stage)
+            if route.shared is not None and stage in route.borrowers
+        )
 
     def snapshots_of(self, stage: int, config: PoolConfig) -> SnapshotSpec | None:
         """Where a worker keeps the state of its node."""
@@ -134,21 +152,45 @@ class Fabric:
         for route in self._plan.routes.values():
             if route.shared is not None:
                 route.shared.open(self._participant, create=True)
+        self._references = self._make_references()
         for producer in (FEED, *(i for i, remote in enumerate(self._plan.remote) if not remote)):
             self._senders[producer] = self._make_sender(producer)
 
+    def _make_references(self) -> References:
+        from remotemedia.ipc.references import Origin, References
+
+        # Views that somebody keeps lead to these bells: the coordinator's own one would lead on to its loop.
+        self._bells[_FEED_RUNG] = Doorbell(self.bell.fd, self.bell.word)
+        origins: dict[int, Origin] = {}
+        upstream = []
+        for route in self._plan.routes.values():
+            if route.shared is not None:
+                is_remote = self._plan.is_remote(route.producer)
+                upstream.append(self._bell(route.producer) if is_remote else self._bells[_FEED_RUNG])
+                if FEED in route.borrowers:
+                    lane = route.borrowers.index(FEED)
+                    origins[route.shared.key] = Origin(route.shared, lane, self.ledger, upstream[-1])
+        return References(origins, upstream)
+
     def _make_sender(self, producer: int) -> Sender:
+        from remotemedia.ipc.references import Lender
         from remotemedia.ipc.shm_sender import ShmSender
 
         route = self._plan.routes[producer]
         assert self._participant is not None
+        assert self._references is not None
         local = shared = None
         if route.local_consumers:
             name = f"{producer}:local"
             local = self._local[producer] = LocalSender(name, len(route.local_consumers), self._config, self.bell)
         if route.shared is not None:
             bells = [self._bell(consumer) for consumer in route.shared_consumers]
-            shared = ShmSender(self._participant, route.shared, self.ledger, bells)
+            borrowers = [None if consumer == FEED else self._bell(consumer) for consumer in route.borrowers]
+            origins = {r.shared.key for r in self._plan.origins_of(producer) if r.shared} if producer != FEED else set()
+            lender = Lender(self._references, origins)
+            shared = ShmSender(
+                self._participant, route.shared, self.ledger, bells, borrowers=borrowers, lender=lender
+            )
         if local is not None and shared is not None:
             return Tee(shared, local)
         sender = shared or local
@@ -188,7 +230,9 @@ class Fabric:
         assert route.shared is not None
         assert self._participant is not None
         lane = route.shared_consumers.index(consumer)
-        return ShmReceiver(self._participant, route.shared, lane, self.ledger, self._bell(producer))
+        return ShmReceiver(
+            self._participant, route.shared, lane, self.ledger, self._bell(producer), references=self._references
+        )
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +247,9 @@ class Fabric:
             sender.close()
         self._senders.clear()
         self._local.clear()
+        if self._references is not None:
+            self._references.close()
+            self._references = None
         if self._participant is not None:
             self._participant.close()
             self._participant = None

@@ -41,6 +41,8 @@ class Inbox:
         """What is to be acknowledged. Not what is all of its number, where completion tells the sender of it."""
         self._only = receivers[0].receive if len(receivers) == 1 else None
         self._only_ahead = self._ahead[0] if len(receivers) == 1 else None
+        self._current: tuple[Receiver, int] | None = None
+        """Of several inputs, which gave the frame that was taken last, and that one's sequence number there."""
 
     def take(self) -> Frame | None:
         """The next frame in the order of remotemedia.workers.delivery, or None if it has not come yet."""
@@ -92,7 +94,14 @@ class Inbox:
                 self._ahead[turn].appendleft(frame)
                 continue
             frame.lane = turn
+            self._current = self.receivers[turn], frame.sequence
             return frame
+
+    def is_current(self, receiver: Receiver, sequence: int) -> bool:
+        """Whether that frame is the one that was taken last, as far as can be told: True is certain."""
+        if self._only is None:
+            return self._current == (receiver, sequence)
+        return receiver is self.receivers[0] and receiver.newest == sequence
 
     def acknowledge(self) -> None:
         """Acknowledge all that was taken, where that needs no more than its being here."""

@@ -31,6 +31,10 @@ class Route:
     shared: ChannelSpec | None
     shared_consumers: tuple[int, ...]
     local_consumers: tuple[int, ...]
+    borrowers: tuple[int, ...]
+    """Whose processes may get the producer's frames by reference, in the order of `shared.borrowers`; FEED: the
+    coordinator's.
+    """
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class Plan:
         if stage == self.collect:
             return self.graph.sinks
         return self.graph.predecessors(stage) or (FEED,)
+
+    def origins_of(self, stage: int) -> list[Route]:
+        """The routes whose frames a stage may get and pass on by reference."""
+        before = _behind(self.graph, [stage])
+        return [r for r in self.routes.values() if r.borrowers and not before.isdisjoint(r.shared_consumers)]
 
     def is_remote(self, stage: int) -> bool:
         return 0 <= stage < len(self.remote) and self.remote[stage]
@@ -116,12 +125,21 @@ def make_plan(
         local = tuple(c for c in consumers if not here and (c == collect or not remote[c]))
         shared = tuple(c for c in consumers if c not in local)
         spec = None
+        borrowers: tuple[int, ...] = ()
         if shared:
             until = completed if not any(consumer in keeps_state for consumer in consumers) else None
+            borrowers = _borrowers(graph, shared, remote)
             spec = ChannelSpec.plan(
-                f"{producer}:{name}"[:200], len(shared), config, layout, retain=retain, completed=until
+                f"{producer}:{name}"[:200],
+                len(shared),
+                config,
+                layout,
+                retain=retain,
+                completed=until,
+                borrowers=len(borrowers),
             )
-        routes[producer] = Route(producer, spec, shared, local)
+            borrowers = borrowers if spec.borrowers else ()
+        routes[producer] = Route(producer, spec, shared, local, borrowers)
     traces = None
     if traced_frames:
         nodes = len(graph.nodes)
@@ -130,6 +148,22 @@ def make_plan(
     return Plan(
         graph, remote, routes, boards, bell_words, coordinator_bell, completed, snapshots, retain, layout, traces
     )
+
+
+def _borrowers(graph: Graph, consumers: Iterable[int], remote: tuple[bool, ...]) -> tuple[int, ...]:
+    """Whose processes come after these consumers, and may get by reference what they pass on: stages, or FEED."""
+    found: dict[int, None] = {}
+    seen: set[int] = set()
+    waiting = [consumer for consumer in consumers if consumer < len(remote)]
+    while waiting:
+        for stage in graph.successors(waiting.pop()):
+            found[stage if remote[stage] else FEED] = None
+            if stage not in seen:
+                seen.add(stage)
+                waiting.append(stage)
+    if any(consumer < len(remote) for consumer in consumers):
+        found[FEED] = None  # the outputs' end is behind every stage
+    return tuple(found)
 
 
 def _behind(graph: Graph, stages: Iterable[int]) -> set[int]:

@@ -201,6 +201,8 @@ class Stage:
                     bell.park(DATA)  # again: a ring while the node was asked for its state is gone
                     if not controls and (frame := take()) is not None:
                         return frame
+            if self.sender.lends and self.sender.recall():
+                self._demand_back()
             self.inbox.shed()
             if not self.sender.attend():
                 bell.park(CREDIT)
@@ -252,8 +254,13 @@ class Stage:
         if acknowledging.snapshots is not None:
             await self._take_snapshot(in_demand=True)
         self.bell.park(ACKNOWLEDGEMENT)
-        self.sender.demand()
+        self.sender.demand(back=False)
         acknowledging.settle()
+
+    def _demand_back(self) -> None:
+        """A sender wants back what was passed on by reference: be woken when that has been taken and is safe."""
+        self.bell.park(CREDIT | ACKNOWLEDGEMENT)
+        self.sender.recall()
 
     async def _take_snapshot(self, *, in_demand: bool) -> None:
         assert self._acknowledging is not None

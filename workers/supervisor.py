@@ -203,6 +203,7 @@ class Supervisor:
             bell=fabric.bell_of(stage),
             inputs=fabric.inputs_of(stage),
             output=fabric.output_of(stage),
+            origins=fabric.origins_of(stage),
             log_level=logging.getLogger().getEffectiveLevel(),
             own_sources=fabric.own_sources,
             replaceable=fabric.is_replaceable(stage),

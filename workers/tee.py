@@ -51,8 +51,15 @@ class Tee:
     def attend(self) -> bool:
         return self._shared.attend()
 
-    def demand(self) -> None:
-        self._shared.demand()
+    def demand(self, *, back: bool = True) -> None:
+        self._shared.demand(back=back)
+
+    @property
+    def lends(self) -> bool:
+        return self._shared.lends
+
+    def recall(self) -> bool:
+        return self._shared.recall()
 
     def close(self) -> None:
         self._shared.close()

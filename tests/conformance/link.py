@@ -18,6 +18,7 @@ from remotemedia.ipc.doorbell import CREDIT, DATA, OwnDoorbell, new_doorbell_fd
 from remotemedia.ipc.ledger import Ledger, LedgerLayout
 from remotemedia.ipc.local_channel import LocalSender
 from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.references import Lender, Origin, References
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_receiver import ShmReceiver
 from remotemedia.ipc.shm_sender import ShmSender
@@ -125,6 +126,35 @@ class Connector:
         ]
         return Link(sender, ends, shared.bells)
 
+    def chain(self, channels: int, *, retain: bool = False, **settings: int) -> list[Link]:
+        """Channels one after the other between processes in a row, or as if: what comes out of one may be sent into the
+        next by reference.
+        """
+        config, layout = ChannelConfig(**settings), LedgerLayout()
+        words = [layout.region(1) for _ in range(channels + 1)]
+        specs = [
+            ChannelSpec.plan(f"test{at}", 1, config, layout, retain=retain, borrowers=channels - 1 - at)
+            for at in range(channels)
+        ]
+        ledger = self._ledger(layout)
+        bells = [self._bell(ledger, word) for word in words]
+        prefix = f"rmtest{os.getpid()}_{next(_numbers)}_"
+        first = self._join(prefix)
+        for spec in specs:
+            spec.open(first, create=True)
+        processes = [first, *(self._join(prefix) for _ in range(channels))]
+        lenders = [_lender(specs, at, ledger, bells) for at in range(channels + 1)]
+        links = []
+        for at, spec in enumerate(specs):
+            sender = ShmSender(
+                processes[at], spec, ledger, [bells[at + 1]], borrowers=bells[at + 2 :], lender=lenders[at]
+            )
+            references = lenders[at + 1].references
+            receiver = ShmReceiver(processes[at + 1], spec, 0, ledger, bells[at], references=references)
+            links.append(Link(sender, [receiver], [bells[at], bells[at + 1]]))
+            self._undo.append(links[-1].cut)
+        return links
+
     def open_end(self, end: str, **settings: int) -> tuple[Link, Shared]:
         """One end of a channel to another process ("sender" or "receiver"), and what that process must know."""
         shared, here = self._create(1, ChannelConfig(**settings))
@@ -159,6 +189,14 @@ class Connector:
         """Close everything that was made, last first; views that a test still holds stay valid."""
         while self._undo:
             self._undo.pop()()
+
+
+def _lender(specs: list[ChannelSpec], at: int, ledger: Ledger, bells: list[OwnDoorbell]) -> Lender:
+    """Of the process that is `at`-th in a row."""
+    borrowed = [n for n in range(at - 1) if specs[n].borrowers]
+    origins = {specs[n].key: Origin(specs[n], at - 2 - n, ledger, bells[n]) for n in borrowed}
+    lendable = {spec.key for spec in specs[:at] if spec.borrowers}
+    return Lender(References(origins, bells[:at]), lendable)
 
 
 class Shared(NamedTuple):

@@ -23,6 +23,7 @@ from remotemedia.ipc.channel import END, LAST, MARK, START, Stamp
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, Doorbell, OwnDoorbell
 from remotemedia.ipc.lane import _POSITIONS, WHICH
 from remotemedia.ipc.messages import Failed
+from remotemedia.ipc.references import Lender, Origin, References
 from remotemedia.ipc.shm_receiver import ShmReceiver
 from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.board import Board
@@ -79,6 +80,68 @@ class Holding(Affine):
         if self.held is None or data[0] % 2:
             self.held = data
         return super().process(data)
+
+
+class Pass(Node):
+    """What it gets, or a part of it that is all of it."""
+
+    def process(self, data: Any) -> Any:
+        return data if data[0] % 2 else data[:]
+
+
+class HoldingPass(Node):
+    """The same, holding views of some inputs that must not change."""
+
+    def __init__(self) -> None:
+        super().__init__("holding", enable_state=False)
+        self.held: Any = []
+
+    def process(self, data: Any) -> Any:
+        check_held(self.held)
+        if data[0] % 3:
+            self.held = [*self.held, (data, data.tolist())][-2:]
+        return data
+
+
+class Parity(Node):
+    """0 or 1."""
+
+    def process(self, data: Any) -> Any:
+        return data % 2
+
+
+class Cache(HoldingPass):
+    """For equal inputs the same array, the one that came first."""
+
+    def process(self, data: Any) -> Any:
+        check_held(self.held)
+        for array, was in self.held:
+            if was == data.tolist():
+                return array
+        self.held.append((data, data.tolist()))
+        return data
+
+
+class Wrap(Node):
+    """Puts what it gets beside something."""
+
+    def process(self, data: Any) -> Any:
+        return {"beside": _array(-int(data[0])), "data": data}
+
+
+class Unwrap(HoldingPass):
+    """The array alone."""
+
+    def process(self, data: Any) -> Any:
+        assert data["beside"][0] == -data["data"][0]
+        return super().process(data["data"])
+
+
+def check_held(held: list[tuple[Any, list[int]]]) -> None:
+    """Raises Violation if an array is not what it was."""
+    for array, was in held:
+        if array.tolist() != was:
+            raise Violation(f"a view has changed from {was} to {array.tolist()}")
 
 
 class Split(Node):
@@ -143,6 +206,7 @@ class Setup:
     tickets: int = 2
     snapshot_frames: int = 3
     window: int = 6
+    slot_bytes: int = 64
     given_up: int | None = None
     """A number that the next generations of all stages are told not to try again."""
 
@@ -163,6 +227,13 @@ SETUPS = {
     "skip": Setup((Affine, Holding, Affine), ((0, 1), (0, 2), (1, 2)), (6,), tickets=3),
     "burst skip": Setup((Affine, lambda: Split(4), Affine), ((0, 1), (0, 2), (1, 2)), (7,), tickets=4, window=8),
     "late state": Setup((Affine, Holding, Odd, Total), _DIAMOND, (4, 3), snapshot_frames=1),
+    "pass": Setup((Pass, HoldingPass, Pass), _CHAIN, (7, 3), tickets=12, window=8),
+    "pass two": Setup((HoldingPass, Pass), ((0, 1),), (9,), tickets=8),
+    "pass diamond": Setup((Pass, HoldingPass, Odd, Pass), _DIAMOND, (6, 2), tickets=16),
+    "pass skip": Setup((HoldingPass, Pass, Pass), ((0, 1), (0, 2), (1, 2)), (7,), tickets=16),
+    "pass state": Setup((HoldingPass, Pass, Total), _CHAIN, (6, 3), tickets=12),
+    "cache": Setup((Parity, Cache, Pass), _CHAIN, (9,), tickets=12),
+    "beside": Setup((Pass, Wrap, Unwrap, Pass), (*_CHAIN, (2, 3)), (6, 2), tickets=16, slot_bytes=1024),
     "sources": Setup(
         (lambda: Numbers(2), lambda: Numbers(4, "more"), Affine, Odd, Total), ((0, 2), (1, 3), (2, 4), (3, 4)), (0, 0)
     ),
@@ -212,8 +283,7 @@ class Pool:
     def __init__(self, setup: Setup, choose: Callable[[int], int]) -> None:
         self.setup = setup
         graph = setup.graph()
-        slot_bytes = 64 if setup.given_up is None else 1024  # room for the news of it
-        config = ChannelConfig(queue_frames=setup.tickets, slot_bytes=slot_bytes, max_frame_bytes=4096)
+        config = ChannelConfig(queue_frames=setup.tickets, slot_bytes=setup.slot_bytes, max_frame_bytes=4096)
         self._plan = make_plan(graph, ("multiprocess",) * len(graph.nodes), config, retain=True)
         self._config = PoolConfig(snapshot_frames=setup.snapshot_frames, snapshot_s=1e6)
         lanes = {lane for route in self._plan.routes.values() if route.shared for lane in route.shared.lanes}
@@ -247,12 +317,21 @@ class Pool:
         """End all processes."""
         for process in (self.coordinator, *(seat.process for seat in self.seats)):
             process.kill()
-        for stage in self._stages:  # arrays that nodes hold lead back here, and no collector sees through them
-            stage.sender.close()
-            vars(stage).clear()
+        for stage in self._stages:
+            self._let_go(stage)
+        if self._exchange is not None:
+            self._exchange.kept.clear()
         self._exchange = None
         self._installed.__exit__(None, None, None)
         self._fabric.close()
+
+    @staticmethod
+    def _let_go(stage: Stage) -> None:
+        """Arrays that nodes hold lead back to their stage, and no collector sees through them."""
+        if vars(stage):
+            stage.sender.close()
+            stage.node.__dict__.pop("held", None)
+            vars(stage).clear()
 
     # -- the coordinator -----------------------------------------------------------------------------------------------
 
@@ -281,15 +360,23 @@ class Pool:
             spec = self._fabric.bell_of(stage)
             return Doorbell(spec.fd, view.region(spec.word, 1))
 
+        references = self._references_of_the_coordinator(view, bell_of)
         feed = self._feed = ShmSender(
-            participant, route.shared, view, [bell_of(consumer) for consumer in route.shared_consumers]
+            participant,
+            route.shared,
+            view,
+            [bell_of(consumer) for consumer in route.shared_consumers],
+            borrowers=[None if consumer == FEED else bell_of(consumer) for consumer in route.borrowers],
+            lender=Lender(references, ()),
         )
         receivers = []
         for producer in self._plan.producers_of(self._plan.collect):
             channel = self._plan.routes[producer].shared
             assert channel is not None
             lane = self._plan.routes[producer].shared_consumers.index(self._plan.collect)
-            receivers.append(ShmReceiver(participant, channel, lane, view, bell_of(producer)))
+            receivers.append(
+                ShmReceiver(participant, channel, lane, view, bell_of(producer), references=references)
+            )
         process.sleep(bell.fd)  # until all are ready
         bell.clear()
         completion = None
@@ -298,6 +385,15 @@ class Pool:
             completion = Completion(view.region(self._plan.completed, 1), bells)
         self._exchange = _Exchange(self._script(), feed, Inbox(receivers, completion=completion), self)
         self._exchange.run(process, bell)
+
+    def _references_of_the_coordinator(self, view: Any, bell_of: Callable[[int], Doorbell]) -> References:
+        origins = {}
+        for route in self._plan.routes.values():
+            if FEED in route.borrowers:
+                assert route.shared is not None
+                lane = route.borrowers.index(FEED)
+                origins[route.shared.key] = Origin(route.shared, lane, view, bell_of(route.producer))
+        return References(origins, [bell_of(route.producer) for route in self._plan.routes.values()])
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
@@ -335,6 +431,7 @@ class Pool:
             bell=spec,
             inputs=fabric.inputs_of(index),
             output=fabric.output_of(index),
+            origins=fabric.origins_of(index),
             log_level=0,
             own_sources=fabric.own_sources,
             replaceable=fabric.is_replaceable(index),
@@ -383,6 +480,8 @@ class Pool:
         """Kill these at once. What they were writing and did not make valid is garbage."""
         for seat in seats:
             seat.process.kill()
+            if seat.stage is not None:
+                self._let_go(seat.stage)
             seat.is_dead, seat.failure, seat.stage = True, None, None
         for seat in seats:
             lose_unreceived(seat.process)
@@ -411,6 +510,8 @@ class Pool:
                 seat.stage.node.held = None
         assert self._feed is not None
         assert self._exchange is not None
+        check_held(self._exchange.kept)
+        self._exchange.kept.clear()
         for seat in self.seats:
             assert seat.stage is not None
             seat.stage.sender.demand()  # who joins branches drops what was remade when its room is wanted
@@ -424,6 +525,9 @@ class Pool:
             for process in able:
                 self.advance(process, 1000)
         senders = [self._feed, *(seat.stage.sender for seat in self.seats if seat.stage)]
+        for _ in senders:
+            for sender in senders:
+                sender.recall()  # whoever has passed a frame on lets it go when he has time
         for sender in senders:
             assert isinstance(sender, ShmSender)
             if sender.unreleased() or len(sender._free) != self.setup.tickets or sender._bytes_in_flight:
@@ -454,6 +558,8 @@ class _Exchange:
         self._number = 0
         self._ends = len(pool.setup.streams)
         self._runs = False
+        self.kept: list[tuple[Any, list[int]]] = []
+        """Outputs that the user holds, and what they were."""
 
     def run(self, process: Process, bell: OwnDoorbell) -> None:
         while self._ends:
@@ -500,6 +606,9 @@ class _Exchange:
         if frame is None:
             return False
         data = None if frame.value is MARK or isinstance(frame.value, bytes) else frame.value.tolist()
+        check_held(self.kept)
+        if data is not None:
+            self.kept = [(frame.value, data), *self.kept[:: -1 if frame.number % 2 else 1][:2]]
         self._pool.result.frames.append((frame.number, frame.index, frame.flags, data))
         if frame.flags & LAST and not self._own_sources:
             self._window.leave(0)

@@ -19,8 +19,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from remotemedia.ipc import doorbell
+from remotemedia.ipc import doorbell, references, segments
 from remotemedia.ipc.doorbell import OwnDoorbell
+from remotemedia.ipc.segments import Range, Segment
 from remotemedia.ipc.wire import BLOCK_BYTES, USER_HEADER_BYTES
 from remotemedia.workers import stage
 from remotemedia.workers.child import worker
@@ -49,6 +50,25 @@ class Machine:
         self.back = threading.Semaphore(0)
         self.rung: set[int] = set()
         self.services: dict[str, Service] = {}
+        self.files: dict[str, Publisher] = {}
+        """The memory of each publisher, by name, until it is reaped."""
+
+    def range_around(self, address: int) -> Range | None:
+        """In place of segments.range_around."""
+        for name, publisher in self.files.items():
+            start = ctypes.addressof(publisher.memory)
+            if start <= address < start + len(publisher.memory):
+                return Range(start, start + len(publisher.memory), name, 0)
+        return None
+
+    def map_segment(self, name: str) -> Segment | None:
+        """In place of segments.map_segment."""
+        if self.running is not None:
+            self.running.hard_point()
+        publisher = self.files.get(name)
+        if publisher is None:
+            return None
+        return Segment(name, ctypes.addressof(publisher.memory), len(publisher.memory), publisher)
 
     def eventfd_write(self, fd: int, _value: int) -> None:
         """In place of os.eventfd_write."""
@@ -274,6 +294,7 @@ class Publisher:
         if service.publishers:
             raise Violation(f"{service.name}: a second publisher")
         service.publishers.append(self)
+        process.machine.files[f"{len(process.machine.files)}.{process.machine.steps}"] = self
         process.ports.append(self)
         setattr(self, "__loan_slice_uninit", self._loan)
 
@@ -345,6 +366,9 @@ def reap(process: Process) -> None:
                 port.queues.clear()
         service.subscribers = [port for port in service.subscribers if port.process is not process]
         service.publishers = [port for port in service.publishers if port.process is not process]
+    files = process.machine.files
+    for name in [name for name, publisher in files.items() if publisher.process is process]:
+        del files[name]
 
 
 def lose_unreceived(process: Process) -> None:
@@ -370,5 +394,8 @@ def installed(machine: Machine) -> Iterator[None]:
         mock.patch.object(doorbell, "os", machine),
         mock.patch.object(worker, "Participant", participant),
         mock.patch.object(stage, "time", clock),
+        mock.patch.object(segments, "range_around", machine.range_around),
+        mock.patch.object(segments, "map_segment", machine.map_segment),
+        mock.patch.object(references, "LEAST_BYTES", 1),
     ):
         yield

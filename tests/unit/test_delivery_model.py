@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from remotemedia.ipc import shm_receiver
+from remotemedia.ipc import references, replay, shm_receiver
 from remotemedia.ipc.acceptance import Acceptance
 from remotemedia.ipc.channel import FAILED, LAST
 from remotemedia.ipc.doorbell import Doorbell
-from remotemedia.ipc.lane import Lane, Position
+from remotemedia.ipc.lane import AGAIN, Lane, Position
+from remotemedia.ipc.references import Origin
 from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.delivery import Merge, Unacknowledged
 from remotemedia.workers.inbox import Inbox
@@ -103,7 +104,7 @@ def test_two_kills_at_any_two_steps(victims: tuple[int, int]) -> None:
 
 
 def test_a_frame_that_is_given_up_completes_whatever_was_made_of_it_before() -> None:
-    setup = Setup((Split,), (), (4,), given_up=1)
+    setup = Setup((Split,), (), (4,), given_up=1, slot_bytes=1024)
     expected = undisturbed(setup)
     others = [frame for frame in expected.frames if frame[0] != 1]
     seen = set()
@@ -291,6 +292,48 @@ def _inputs_pass_each_other() -> Any:
     return mock.patch.object(Merge, "is_passed_by", is_passed_by)
 
 
+def _no_pins() -> Any:
+    return mock.patch.object(Origin, "pin", return_value=None)
+
+
+def _pins_of_the_predecessor() -> Any:
+    real = Origin.__init__
+
+    def init(self: Origin, spec: Any, lane: int, ledger: Any, bell: Doorbell, _generation: int = 0) -> None:
+        real(self, spec, lane, ledger, bell)
+
+    return mock.patch.object(Origin, "__init__", init)
+
+
+def _old_frames_by_reference() -> Any:
+    """Also frames that the node has kept, and that the stage has finished with."""
+    return mock.patch.object(Inbox, "is_current", return_value=True)
+
+
+def _copies_by_reference() -> Any:
+    """Also frames that were sent again."""
+    return mock.patch.object(references, "REPEATED_AT", references.KIND_AT + 2)  # which is 0 for every array
+
+
+def _nothing_is_sent_again_on_request() -> Any:
+    return mock.patch.object(replay, "AGAIN", AGAIN + 1)  # a word that nobody writes
+
+
+def _what_is_out_is_followed() -> Any:
+    return mock.patch.object(shm_receiver.ShmReceiver, "completed", 0)
+
+
+def _joins_take_what_is_out() -> Any:
+    real = Merge.resumed
+
+    def resumed(last: Any, *, own_sources: bool) -> Merge:
+        merge = real(last, own_sources=own_sources)
+        merge.floor = 0
+        return merge
+
+    return mock.patch.object(Merge, "resumed", resumed)
+
+
 def _at_random(name: str, schedules: int, most_kills: int = 4) -> Iterator[Callable[[], int]]:
     setup = SETUPS[name]
     expected = undisturbed(setup)
@@ -324,6 +367,13 @@ MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[
     _complete_views_stay: lambda: _at_random("chain", 1500, 8),
     _inputs_pass_each_other: lambda: _at_random("diamond", 3000, 8),
     _position_after_acknowledging: lambda: _at_random("diamond", 1500),
+    _no_pins: lambda: _at_random("pass", 300),
+    _pins_of_the_predecessor: lambda: _at_random("pass", 300),
+    _old_frames_by_reference: lambda: _at_random("cache", 1500, 8),
+    _copies_by_reference: lambda: _at_random("cache", 1500, 8),
+    _nothing_is_sent_again_on_request: lambda: _at_random("pass", 1500, 8),
+    _what_is_out_is_followed: lambda: _at_random("pass diamond", 3000, 8),
+    _joins_take_what_is_out: lambda: _at_random("pass skip", 1500, 6),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from remotemedia.config import ChannelConfig
 from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.graph import Graph
+from remotemedia.ipc.lane import lane_words
 from remotemedia.workers.board import BOARD_WORDS
 from remotemedia.workers.plan import FEED, Plan, make_plan
 from tests.nodes import Add, Count
@@ -58,10 +59,30 @@ def test_nothing_in_the_ledger_overlaps(places: list[str]) -> None:
     made = plan(4, DIAMOND, places)
     regions = [(made.coordinator_bell, 1), *((board, BOARD_WORDS) for board in made.boards)]
     regions += [(word, 1) for word, remote in zip(made.bell_words, made.remote, strict=True) if remote]
-    regions += [(lane, 5) for route in made.routes.values() if route.shared for lane in route.shared.lanes]
+    shared = [route.shared for route in made.routes.values() if route.shared]
+    regions += [(lane, lane_words(5)) for spec in shared for lane in spec.lanes]
+    regions += [(pins, 2 * 5) for spec in shared for pins in spec.borrowers]
     regions.sort()
     for (offset, words), (following, _) in zip(regions, [*regions[1:], (made.layout.words, 0)], strict=True):
         assert offset + words <= following
+
+
+def test_whose_frames_may_come_by_reference_to_whom() -> None:
+    names = tuple("abcd")
+    graph = Graph(tuple(Add(1, name=name) for name in names), names, DIAMOND)
+    made = make_plan(graph, (W, W, C, W), ChannelConfig(queue_frames=64))
+    borrowers = {producer: set(route.borrowers) for producer, route in made.routes.items() if route.shared}
+    # The stages behind the direct receivers; where one of them is inline, the coordinator, which has the outputs' end.
+    assert borrowers == {FEED: {1, 3, FEED}, 0: {3, FEED}, 1: {FEED}, 2: {FEED}, 3: set()}
+    for route in made.routes.values():
+        assert route.shared is None or len(route.shared.borrowers) == len(route.borrowers)
+    assert [route.producer for route in made.origins_of(3)] == [FEED, 0, 1, 2]
+    assert [route.producer for route in made.origins_of(1)] == [FEED, 0]
+
+
+def test_channels_with_few_tickets_lend_to_nobody() -> None:
+    made = plan(4, DIAMOND, [W] * 4)
+    assert [route.borrowers for route in made.routes.values()] == [(), (), (FEED,), (FEED,), ()]
 
 
 def test_inline_stages_share_the_coordinators_doorbell() -> None:

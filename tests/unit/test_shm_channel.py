@@ -21,6 +21,17 @@ def test_views_that_all_receivers_hold_leave_a_ticket_free(receivers: int, queue
     assert share > 0 or receivers >= queue_frames
 
 
+@given(receivers=st.integers(1, 300), borrowers=st.integers(1, 50), queue_frames=st.integers(2, 256))
+def test_views_of_those_who_borrow_leave_one_free_too(receivers: int, borrowers: int, queue_frames: int) -> None:
+    config = ChannelConfig(queue_frames=queue_frames)
+    made = ChannelSpec.plan("test", receivers, config, LedgerLayout(), borrowers=borrowers)
+    if not made.borrowers:
+        return
+    assert len(made.borrowers) == borrowers
+    assert made.borrowed_frames() >= 1
+    assert receivers * made.share_frames() + borrowers * made.borrowed_frames() < queue_frames
+
+
 @given(receivers=st.integers(1, 300), window_bytes=st.integers(1, 1 << 40))
 def test_and_half_of_the_window(receivers: int, window_bytes: int) -> None:
     assert receivers * spec(receivers, window_bytes=window_bytes).share_bytes() <= window_bytes / 2

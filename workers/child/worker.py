@@ -40,6 +40,7 @@ from remotemedia.ipc.messages import (
     Welcome,
 )
 from remotemedia.ipc.participant import Participant
+from remotemedia.ipc.references import Lender, Origin, References
 from remotemedia.ipc.shm_receiver import ShmReceiver
 from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.board import Board
@@ -258,14 +259,33 @@ class Worker:
         positions = [i.channel.lane(i.lane, self._ledger).position for i in spec.inputs]
         if snapshot is not None:
             positions = snapshot.positions
+        references = References(
+            {
+                o.channel.key: Origin(o.channel, o.lane, self._ledger, bell(o.sender), generation)
+                for o in spec.origins
+            },
+            [bell(i.sender) for i in (*spec.inputs, *spec.origins)],
+        )
         receivers: Sequence[ShmReceiver] = [
-            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender), generation, position)
+            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender), generation, position, references)
             for i, position in zip(spec.inputs, positions, strict=True)
         ]
-        out = spec.output
-        sender = ShmSender(participant, out.channel, self._ledger, [bell(b) for b in out.receivers], generation)
         inbox = Inbox(
             receivers, safe=not spec.replaceable, merge=Merge.resumed(positions, own_sources=spec.own_sources)
+        )
+        out = spec.output
+        sender = ShmSender(
+            participant,
+            out.channel,
+            self._ledger,
+            [bell(b) for b in out.receivers],
+            generation,
+            [bell(b) for b in out.borrowers],
+            Lender(
+                references,
+                {i.channel.key for i in (*spec.inputs, *spec.origins) if i.channel.borrowers},
+                inbox.is_current if spec.replaceable else None,
+            ),
         )
         resumption = None
         if spec.replaceable:
