@@ -93,6 +93,6 @@ def test_commands_belong_to_the_worker_that_reads_them(tmp_path):
     give = [sys.executable, "-c", copy.format("open(sys.argv[1], 'rb')", "sys.stdout.buffer"), str(tmp_path / "in.raw")]
     take = [sys.executable, "-c", copy.format("sys.stdin.buffer", "open(sys.argv[1], 'wb')"), str(tmp_path / "out.raw")]
     done = run_pipeline([RawVideoSource(give, 8, 6), FilterGraph("hflip"), RawVideoSink(take)], executor="multiprocess")
-    assert done[0].frames == 9
+    assert done.frames == 9
     found = np.frombuffer((tmp_path / "out.raw").read_bytes(), np.uint8).reshape(pictures.shape)
     assert np.array_equal(found, pictures[:, :, ::-1])

@@ -26,5 +26,5 @@ def test_the_code_runs(place, tmp_path, monkeypatch):
 
 
 def test_every_node_is_named():
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 9
     assert set(BUILT_IN_MODULES) - set(re.findall(r"`(\w+)`", TEXT)) == NOT_MEDIA
