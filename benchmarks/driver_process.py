@@ -163,7 +163,11 @@ class DriverProcess:
         return frozenset(self._orphaned_files & set(SHARED_MEMORY.iterdir()))
 
     def relaunch(self) -> None:
-        """The next start, after `kill_main`, with the same temporary directory and prefix."""
+        """The next start, after `kill_main`, with the same temporary directory and prefix.
+
+        Processes that lived on are ended first, as a user would have to: some hold what the next start needs.
+        """
+        end_all(self._orphans, grace_s=0.0)
         self._launch()
         self.wait_until_up()
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES, VARIANTS = ROOT / "docs" / "images", ROOT / "build"
 SHAPE = (360, 640, 3)
 RATE = 25.0
-COLUMNS = 150
+COLUMNS = 170
 BEFORE_S, AFTER_S = 12.0, 6.0
 
 

@@ -39,10 +39,6 @@ _ADAPTERS = {
     RAY_GRAPH: "benchmarks.peers.ray_actors:RayCompiledGraph",
 }
 
-BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH})
-"""Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
-"""
-
 ONE_ISLAND = "remotemedia on Ray, one island"
 TWO_ISLANDS = "remotemedia on Ray, two islands"
 RAY_HOSTS = "Ray actors on two hosts"
@@ -53,6 +49,10 @@ _ON_RAY = {
     RAY_HOSTS: "benchmarks.peers.ray_hosts:RayHosts",
 }
 """They take part in the question of hosts only, and only where Ray is installed."""
+
+BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH, *_ON_RAY})
+"""Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
+"""
 
 ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
 """Of W1 alone: settings for one frame in flight."""

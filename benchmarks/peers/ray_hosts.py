@@ -24,11 +24,7 @@ class Stage:
         self._work = work
 
     def apply(self, frame: Array) -> Array:
-        if self._work is Work.PASS_THROUGH:
-            return frame
-        out = np.empty_like(frame)
-        self._work.apply(frame, out)
-        return out
+        return self._work.result_for(frame, np.empty_like)
 
 
 class RayHosts(Contestant):

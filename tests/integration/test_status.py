@@ -175,7 +175,7 @@ async def test_browsers_see_what_happens_and_the_end(browsers):
     assert await asyncio.to_thread(second.until, lambda facts: facts is None) is None
 
 
-def test_without_asyncio_and_without_an_end(browsers, monkeypatch):
+def test_without_asyncio(monkeypatch):
     with WorkerPool([Add(1, name="a")]) as pool:
         assert pool.run(1) == 2
         page = pool.show_status()
@@ -185,13 +185,16 @@ def test_without_asyncio_and_without_an_end(browsers, monkeypatch):
         assert (status, b"pip install 'remotemedia[metrics]'" in body) == (404, True)
     with pytest.raises(ConnectionRefusedError):
         get(page, "/healthz")
-    pool = WorkerPool([Add(1, name="a")])
-    pool.__enter__()
-    page = pool.show_status()
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning")
+def test_a_dropped_pool_takes_its_page_with_it(browsers):
+    pools = [WorkerPool([Add(1, name="a")]).__enter__()]
+    page = pools[0].show_status()
     browser = browsers(page)
     assert browser.next()["state"] == "running"
-    with pytest.warns(ResourceWarning, match="was never closed"):  # noqa: PT031 - either of the two does it
-        del pool
+    with pytest.warns(ResourceWarning, match="was never closed"):  # noqa: PT031 - in the one place or the other
+        pools.clear()
         gc.collect()
     assert browser.until(lambda facts: facts is None) is None
 
