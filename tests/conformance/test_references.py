@@ -17,6 +17,8 @@ import pytest
 from remotemedia.core.frames import VideoFrame
 from remotemedia.ipc.channel import Stamp
 from remotemedia.ipc.doorbell import CREDIT
+from remotemedia.ipc.leases import Borrowed, lease_under
+from remotemedia.workers.inbox import Inbox
 from tests.conformance.link import Connector, Link, wants
 
 SHAPE = (100, 200)
@@ -298,3 +300,46 @@ def test_a_forked_copy_lets_go_of_nothing(share: Connector) -> None:
     for number in range(200):
         links[0].carry(picture(number))
     assert (got == 6).all()
+
+
+def test_a_reference_to_what_is_out_of_the_pipeline_is_asked_for_again(share: Connector) -> None:
+    """Its origin need not keep it for that."""
+    first, second = share.chain(2, retain=True)
+    first.send(picture(5), 5)
+    second.send(first.receive().value, 5)
+    second.receiver._completed = memoryview((6).to_bytes(8, "little")).cast("Q")
+    assert second.receiver.receive() is None
+    assert second.sender.attend()
+    got = second.receive().value
+    assert (got == 5).all()
+    assert not isinstance(lease_under(got), Borrowed)
+    assert second.receiver.receive() is None
+
+
+def test_a_frame_that_is_not_being_worked_on_is_copied(share: Connector) -> None:
+    """By a stage that may be replaced: see remotemedia.ipc.references."""
+    first, second = share.chain(2, retain=True)
+    inbox = Inbox(first.receivers, safe=False)
+    second.sender._lender._is_current = inbox.is_current
+    first.send(picture(1), 1)
+    first.send(picture(2), 2)
+    old = inbox.take()
+    second.send(old.value, 1)
+    assert second.sender.copies == 0
+    new = inbox.take()
+    second.send(old.value, 2)
+    assert second.sender.copies == 1
+    second.send(new.value, 2)
+    assert second.sender.copies == 1
+    assert [int(second.receive().value[0, 0]) for _ in range(3)] == [1, 1, 2]
+
+
+def test_a_frame_that_was_sent_again_is_copied(share: Connector) -> None:
+    first, second = share.chain(2, retain=True)
+    first.send(picture(3), 3)
+    (entry,) = first.sender._in_flight
+    first.sender.send_again(entry)
+    first.receiver._receive()  # the first one is lost
+    second.send(first.receive().value, 3)
+    assert second.sender.copies == 1
+    assert (second.receive().value == 3).all()

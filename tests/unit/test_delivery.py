@@ -140,6 +140,7 @@ def check_resumed(sent: list[list[Sent]], crash: int, *, own_sources: bool) -> N
         assert resumed.turn == merge.turn
         assert resumed.later() == merge.later()
         frame = queues[merge.turn].pop(0)
+        assert frame.number >= resumed.floor
         assert resumed.took(frame.number, frame.flags) == merge.took(frame.number, frame.flags)
     assert resumed.turn == merge.turn == 0
 
@@ -147,6 +148,12 @@ def check_resumed(sent: list[list[Sent]], crash: int, *, own_sources: bool) -> N
 @given(sent=runs(own_sources=False), crash=st.integers(0, 60))
 def test_a_merge_goes_on_where_it_was(sent: list[list[Sent]], crash: int) -> None:
     check_resumed(sent, crash, own_sources=False)
+
+
+def test_what_an_input_has_from_before_is_dropped_by_a_merge_that_goes_on() -> None:
+    """Its sender may not know how far everything is out, other than that of the input that is ahead."""
+    resumed = Merge.resumed([Position(3, 2, 0, LAST, 0, 2, 0), None], own_sources=False)
+    assert (resumed.turn, resumed.floor) == (1, 2)
 
 
 @given(sent=runs(own_sources=True), crash=st.integers(0, 60))

@@ -305,11 +305,6 @@ def _pins_of_the_predecessor() -> Any:
     return mock.patch.object(Origin, "__init__", init)
 
 
-def _old_frames_by_reference() -> Any:
-    """Also frames that the node has kept, and that the stage has finished with."""
-    return mock.patch.object(Inbox, "is_current", return_value=True)
-
-
 def _copies_by_reference() -> Any:
     """Also frames that were sent again."""
     return mock.patch.object(references, "REPEATED_AT", references.KIND_AT + 2)  # which is 0 for every array
@@ -317,21 +312,6 @@ def _copies_by_reference() -> Any:
 
 def _nothing_is_sent_again_on_request() -> Any:
     return mock.patch.object(replay, "AGAIN", AGAIN + 1)  # a word that nobody writes
-
-
-def _what_is_out_is_followed() -> Any:
-    return mock.patch.object(shm_receiver.ShmReceiver, "completed", 0)
-
-
-def _joins_take_what_is_out() -> Any:
-    real = Merge.resumed
-
-    def resumed(last: Any, *, own_sources: bool) -> Merge:
-        merge = real(last, own_sources=own_sources)
-        merge.floor = 0
-        return merge
-
-    return mock.patch.object(Merge, "resumed", resumed)
 
 
 def _at_random(name: str, schedules: int, most_kills: int = 4) -> Iterator[Callable[[], int]]:
@@ -369,11 +349,8 @@ MUTATIONS: dict[Callable[[], contextlib.AbstractContextManager[Any]], Callable[[
     _position_after_acknowledging: lambda: _at_random("diamond", 1500),
     _no_pins: lambda: _at_random("pass", 300),
     _pins_of_the_predecessor: lambda: _at_random("pass", 300),
-    _old_frames_by_reference: lambda: _at_random("cache", 1500, 8),
     _copies_by_reference: lambda: _at_random("cache", 1500, 8),
     _nothing_is_sent_again_on_request: lambda: _at_random("pass", 1500, 8),
-    _what_is_out_is_followed: lambda: _at_random("pass diamond", 3000, 8),
-    _joins_take_what_is_out: lambda: _at_random("pass skip", 1500, 6),
 }
 
 
