@@ -8,7 +8,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np  # noqa: F401 - its BLAS threads live as long as the process: they are there before the first test
+import numpy as np
 import pytest
 import uvloop
 
@@ -37,6 +37,13 @@ def _start_what_lives_as_long_as_the_process() -> None:
     """libuv opens one pair of pipes for all its loops, when the first one runs, and keeps it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
+    _start_blas()
+    os.register_at_fork(after_in_parent=_start_blas)  # OpenBLAS ends its threads before a fork, and starts them late
+
+
+def _start_blas() -> None:
+    matrix = np.ones((256, 256))
+    matrix @ matrix
 
 
 def pytest_collection_finish() -> None:

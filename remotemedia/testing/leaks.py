@@ -173,15 +173,22 @@ def _socket_path(target: str) -> str:
 
 
 def _threads() -> dict[str, str]:
+    """Those without a name of their own by their count: OpenBLAS ends its own at a fork, and has others afterwards."""
     python = {thread.native_id: thread for thread in threading.enumerate()}
+    own_name = Path("/proc/self/comm").read_text().strip()
     found = {}
+    nameless = 0
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has just ended
             name = (task / "comm").read_text().strip()
             thread = python.get(int(task.name))
-            if thread is None and name.startswith(_PROCESS_WIDE_THREADS):
-                continue
-            found[task.name] = f"{name!r}, not Python's" if thread is None else repr(thread)
+            if thread is not None:
+                found[task.name] = repr(thread)
+            elif name == own_name:
+                nameless += 1
+                found[f"nameless {nameless}"] = f"{name!r}, not Python's"
+            elif not name.startswith(_PROCESS_WIDE_THREADS):
+                found[task.name] = f"{name!r}, not Python's"
     return found
 
 

@@ -79,7 +79,7 @@ async def send(link: Link, value: Any, number: int = 0, flags: int = LAST) -> No
     link.sender.send(parcel, Stamp(number, flags=flags))
 
 
-@pytest.mark.parametrize(("queue_frames", "count"), [(2, 60_000), (7, 140_000)])
+@pytest.mark.parametrize(("queue_frames", "count"), [(2, 60_000), pytest.param(7, 140_000, marks=pytest.mark.slow)])
 def test_no_wake_up_is_lost(start: StartPeer, queue_frames: int, count: int) -> None:
     """Small queues: both sides fall asleep and are woken at every possible instant; one lost ring blocks for ever."""
     link, peer = start("check_all", "sender", queue_frames=queue_frames)

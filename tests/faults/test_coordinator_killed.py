@@ -101,6 +101,8 @@ async def test_a_killed_coordinator_that_is_not_reaped_yet(place: Place, run_scr
     pool_ids = place.pool_ids()
     script.send(signal.SIGKILL)
     until(lambda: not any(is_running(pid) for pid in workers), "no worker", ORPHANED_S)
+    dead = os.WEXITED | os.WNOWAIT | os.WNOHANG  # with all its threads; and left for others to reap
+    until(lambda: os.waitid(os.P_PID, script.pid, dead) is not None, "a dead coordinator", ORPHANED_S)
     await expect_swept(place, pool_ids)
 
 

@@ -131,6 +131,7 @@ async def test_with_an_origin_in_the_midst_and_nodes_that_keep(place: Place) -> 
         await run(pool, 250, rounds(["a", "b", "c", "d", "ab", "bc", "cd", "abc", "bcd", "abcd"]))
 
 
+@pytest.mark.slow
 async def test_where_branches_meet_in_small_channels(place: Place) -> None:
     nodes = (Own("a"), Keep("b"), Pass("c"), Tell("d"))
     graph = Graph(nodes, tuple("abcd"), ((0, 1), (0, 2), (1, 3), (2, 3)))

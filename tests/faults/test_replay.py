@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -109,9 +110,11 @@ async def run(graph: Graph, count: int, kills: dict[int, str], **settings: Any) 
     own_sources = isinstance(graph.nodes[0], Numbers)
     async with WorkerPool(graph, config=PoolConfig(**{"restart": ALWAYS, "snapshot_frames": 10, **settings})) as pool:
         async for output in pool.stream(None if own_sources else frames(count)):
-            for worker in pool.snapshot().workers:
-                if worker.node in kills.get(len(outputs), "") and worker.pid is not None:
-                    os.kill(worker.pid, signal.SIGKILL)
+            if victims := kills.get(len(outputs)):
+                for worker in pool.snapshot(memory=False).workers:
+                    if worker.node in victims and worker.pid is not None:
+                        with suppress(ProcessLookupError):  # it is dead already, of the blow before
+                            os.kill(worker.pid, signal.SIGKILL)
             outputs.append(output)
         left = [worker for worker in pool.snapshot().workers if worker.state not in ("ready", "backoff")]
         assert all(worker.state in ("spawned", "loading", "initializing") for worker in left)

@@ -193,6 +193,7 @@ async def test_an_import_hangs(place: Place, tmp_path: Path, monkeypatch: pytest
     assert " in hang_for_ever\n" in error.stacks
 
 
+@pytest.mark.slow
 async def test_an_interpreter_that_never_speaks(place: Place, tmp_path: Path) -> None:
     mute = tmp_path / "mute"
     mute.write_text("#!/bin/sh\nexec sleep 1000\n")

@@ -68,6 +68,7 @@ def test_a_driver_that_dies_is_reported_with_its_exit_status():
         driver.close()
 
 
+@pytest.mark.slow
 def test_a_chain_runs_from_start_to_stop_and_leaves_nothing_behind():
     driver = DriverProcess(peers.MP_QUEUE)
     try:

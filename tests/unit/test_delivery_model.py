@@ -103,6 +103,7 @@ def test_two_kills_at_any_two_steps(victims: tuple[int, int]) -> None:
             killed_at(setup, expected, kills, late=False)
 
 
+@pytest.mark.slow
 def test_a_frame_that_is_given_up_completes_whatever_was_made_of_it_before() -> None:
     setup = Setup((Split,), (), (4,), given_up=1, slot_bytes=1024)
     expected = undisturbed(setup)
