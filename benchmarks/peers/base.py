@@ -7,7 +7,8 @@ coroutine that never suspends costs about 0.1 µs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
 from benchmarks.work import Array, Work
 
@@ -62,3 +63,22 @@ class BlockingContestant(Contestant):
             in_flight += 1
         for _ in range(in_flight):
             yield self.receive()
+
+
+class AwaitedContestant(Contestant):
+    """A contestant whose `send` gives what the output is awaited by."""
+
+    @abstractmethod
+    def send(self, frame: Array) -> Awaitable[Array]: ...
+
+    async def roundtrip(self, frame: Array) -> Array:
+        return await self.send(frame)
+
+    async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
+        under_way: deque[Awaitable[Array]] = deque()
+        for frame in frames:
+            if len(under_way) == window:
+                yield await under_way.popleft()
+            under_way.append(self.send(frame))
+        while under_way:
+            yield await under_way.popleft()

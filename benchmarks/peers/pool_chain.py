@@ -70,3 +70,17 @@ class PoolChain(BlockingContestant):
                 self.call(self._pools[stage], self._function, frame, then, self._results.put)
             except Exception as error:
                 self._results.put(error)
+
+
+class ApplyAsyncChain(PoolChain):
+    """What has the interface of multiprocessing.Pool: `apply_async` and its callbacks."""
+
+    def call(
+        self,
+        pool: Any,
+        function: Callable[[Array], Array],
+        frame: Array,
+        then: Callable[[Array], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        pool.apply_async(function, (frame,), callback=then, error_callback=failed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else it writes a token int
 import ray
 from ray.dag import InputNode
 
-from benchmarks.peers.base import BlockingContestant, Contestant
+from benchmarks.peers.base import AwaitedContestant, BlockingContestant, Contestant
 from benchmarks.work import KIB, MIB, WINDOW, Array, Work
 
 STORE_BYTES = 512 * MIB
@@ -50,28 +50,15 @@ class RayChain(Contestant):
         ray.shutdown()
 
 
-class RayActors(RayChain):
+class RayActors(RayChain, AwaitedContestant):
     async def start(self, stages: int, work: Work, size: int) -> None:
         self.start_actors(stages, work)
 
-    def _through(self, frame: Array) -> Any:
+    def send(self, frame: Array) -> Any:
         value: Any = frame
         for actor in self._actors:
             value = actor.process.remote(value)
         return value
-
-    async def roundtrip(self, frame: Array) -> Array:
-        result: Array = await self._through(frame)
-        return result
-
-    async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
-        under_way: deque[Any] = deque()
-        for frame in frames:
-            if len(under_way) == window:
-                yield await under_way.popleft()
-            under_way.append(self._through(frame))
-        while under_way:
-            yield await under_way.popleft()
 
 
 class RayCompiledGraph(RayChain, BlockingContestant):

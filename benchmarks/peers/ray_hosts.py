@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import numpy as np
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from benchmarks.peers.base import Contestant
+from benchmarks.peers.base import AwaitedContestant
 from benchmarks.peers.ray_machines import RayMachines, host_of
 from benchmarks.work import Array, Work
 
@@ -27,7 +25,7 @@ class Stage:
         return self._work.result_for(frame, np.empty_like)
 
 
-class RayHosts(Contestant):
+class RayHosts(AwaitedContestant):
     async def start(self, stages: int, work: Work, size: int) -> None:
         self._machines = machines = RayMachines(_HOSTS)  # not in a thread: Ray sets a signal handler
         self._stages = []
@@ -36,24 +34,11 @@ class RayHosts(Contestant):
             where = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
             self._stages.append(ray.remote(Stage).options(num_cpus=0, scheduling_strategy=where).remote(work))
 
-    def _send(self, frame: Array) -> Any:
+    def send(self, frame: Array) -> Any:
         reference = ray.put(frame)
         for stage in self._stages:
             reference = stage.apply.remote(reference)
         return reference
-
-    async def roundtrip(self, frame: Array) -> Array:
-        result: Array = await self._send(frame)
-        return result
-
-    async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
-        under_way: deque[Any] = deque()
-        for frame in frames:
-            if len(under_way) == window:
-                yield await under_way.popleft()
-            under_way.append(self._send(frame))
-        while under_way:
-            yield await under_way.popleft()
 
     async def stop(self) -> None:
         for stage in self._stages:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from remotemedia.config import PoolConfig
+from remotemedia.core.exceptions import PipelineError
 from remotemedia.core.graph import Graph
 
 Source = Iterable[Any] | AsyncIterable[Any] | None
@@ -59,3 +60,13 @@ class Execution(Protocol):
 ExecutorFactory = Callable[[Graph, tuple[str, ...], RunOptions], Execution]
 """(graph, where each node runs: Graph.with_executor(...), options) → Execution. What the entry point group
 `remotemedia.executors` names."""
+
+
+async def close_stream(stream: AsyncGenerator[Output, None]) -> None:
+    """Close a stream that was left unfinished. Raises PipelineError while another task still reads it."""
+    try:
+        await stream.aclose()
+    except RuntimeError as error:
+        raise PipelineError(
+            "another task is still reading a stream of this execution: one stream at a time"
+        ) from error

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from remotemedia.core.exceptions import ConfigurationError, PipelineError
+from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.graph import Graph
 from remotemedia.core.stats import NodeStats
-from remotemedia.executors.base import Output, RunOptions, Source
+from remotemedia.executors.base import Output, RunOptions, Source, close_stream
 from remotemedia.executors.life import NodeLives
 from remotemedia.executors.metering import metered
 from remotemedia.executors.segment import NodeCall, Segment, straight_runs
@@ -77,7 +77,7 @@ class InlineExecution:
 
     async def _run(self, source: Source, previous: AsyncGenerator[Output, None] | None) -> AsyncGenerator[Output, None]:
         if previous is not None:
-            await _close(previous)
+            await close_stream(previous)
         own = has_own_sources(self._graph, source)
         async with AsyncExitStack() as stack:
             segments = self._segments(stack, own=own)
@@ -193,12 +193,3 @@ class InlineExecution:
         for sink in self._sinks:
             for output in found[sink]:
                 yield output
-
-
-async def _close(stream: AsyncGenerator[Output, None]) -> None:
-    try:
-        await stream.aclose()
-    except RuntimeError as error:
-        raise PipelineError(
-            "another task is still reading a stream of this execution: one stream at a time"
-        ) from error

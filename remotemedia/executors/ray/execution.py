@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from remotemedia.config import RestartPolicy
 from remotemedia.core.calling import CallStyle, call_style
-from remotemedia.core.exceptions import NodeError, PipelineError, RemoteMediaError
+from remotemedia.core.exceptions import NodeError, RemoteMediaError
 from remotemedia.core.graph import Graph
 from remotemedia.core.node_serialization import serialize_node_async
-from remotemedia.executors.base import Output, RunOptions, Source
+from remotemedia.executors.base import Output, RunOptions, Source, close_stream
 from remotemedia.executors.ray.cluster import Cluster, demand_of
 from remotemedia.executors.ray.island_pool import IslandSpec
 from remotemedia.executors.ray.islands import Island, Layout, partition
@@ -107,7 +107,7 @@ class RayExecution:
     async def _stop(self) -> list[NodeError]:
         stream, self._stream = self._stream, None
         if stream is not None:
-            await _close(stream)
+            await close_stream(stream)
         found = await asyncio.gather(*(member.stop() for member in reversed(self._members)))
         self._members.clear()
         cluster, self._cluster = self._cluster, None
@@ -129,7 +129,7 @@ class RayExecution:
 
     async def _run(self, source: Source, previous: AsyncGenerator[Output, None] | None) -> AsyncGenerator[Output, None]:
         if previous is not None:
-            await _close(previous)
+            await close_stream(previous)
         own = has_own_sources(self._graph, source)
         self._runs += 1
         run = Run(self._runs, self._layout, self._members, self._config, len(self._graph.nodes))
@@ -152,12 +152,3 @@ async def _all(starts: Any) -> None:
     for result in await asyncio.gather(*starts, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-
-
-async def _close(stream: AsyncGenerator[Output, None]) -> None:
-    try:
-        await stream.aclose()
-    except RuntimeError as error:
-        raise PipelineError(
-            "another task is still reading a stream of this execution: one stream at a time"
-        ) from error
