@@ -27,15 +27,13 @@ def expanded(codes):
     return np.where(code & 0x80, 0x84 - size, size - 0x84).astype(np.int16)
 
 
-class RtspServer:
-    """Plays each of `clips` (µ-law codes) to one client and then ends the connection; after the last nobody listens."""
+class LocalServer:
+    """Listens on a port of its own as long as the block lasts; `_serve` runs in a thread and notes what it opens."""
 
-    def __init__(self, clips):
-        self._clips = clips
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"rtsp://127.0.0.1:{self._listener.getsockname()[1]}/live"
+    def __init__(self, url):
         self._open = []
-        self.methods = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = url.format(port=self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self):
@@ -48,6 +46,15 @@ class RtspServer:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         self._thread.join()
+
+
+class RtspServer(LocalServer):
+    """Plays each of `clips` (µ-law codes) to one client and then ends the connection; after the last nobody listens."""
+
+    def __init__(self, clips):
+        super().__init__("rtsp://127.0.0.1:{port}/live")
+        self._clips = clips
+        self.methods = []
 
     def _serve(self):
         for clip in self._clips:

@@ -17,7 +17,7 @@ from remotemedia.core.exceptions import ConfigurationError, NodeError, NodeProce
 from remotemedia.core.frames import AudioFrame, VideoFrame
 from remotemedia.nodes import MediaFileSink, MediaFileSource, MediaSink, MediaSource, get_node_class
 from remotemedia.testing.sources import colour_bars, make_clip, sine
-from tests.unit.rtsp_server import RtspServer, expanded
+from tests.unit.rtsp_server import LocalServer, RtspServer, expanded
 
 pytestmark = pytest.mark.media
 
@@ -47,25 +47,12 @@ def read(node):
         node.cleanup()
 
 
-class Sender:
+class Sender(LocalServer):
     """Sends each of `parts` to one client; the connection then ends, or stays open and silent."""
 
     def __init__(self, *parts, leave_open=False):
-        self._parts, self._leave_open, self._open = parts, leave_open, []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        for each in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self._thread.join()
+        super().__init__("tcp://127.0.0.1:{port}")
+        self._parts, self._leave_open = parts, leave_open
 
     def _serve(self):
         for part in self._parts:
