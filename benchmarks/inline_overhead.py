@@ -65,7 +65,7 @@ async def _timed_us(way: Callable[[], Awaitable[Sequence[Any]]], expected: Seque
 
 
 def run(bench: Bench) -> None:
-    frames = 5_000 if bench.options.is_quick else 50_000
+    frames = 20_000 if bench.options.is_quick else 50_000
     for case in bench.cases(NAME, tuple(CASES)):
         call = Call("benchmarks.inline_overhead:measure", (CASES[case], frames, bench.options.rounds))
         bench.measure_apart(NAME, case, "us_per_node", call)

@@ -81,10 +81,15 @@ class InlineExecution:
         own = has_own_sources(self._graph, source)
         async with AsyncExitStack() as stack:
             segments = self._segments(stack, own=own)
-            rounds = self._own_rounds(segments) if own else self._rounds(source)
-            await stack.enter_async_context(aclosing(rounds))
-            run = self._run_chain if len(segments) == 1 else self._run_graph
-            outputs = await stack.enter_async_context(aclosing(run(segments, rounds, first=int(own))))
+            inputs: AsyncGenerator[Any, None]
+            if len(segments) == 1:
+                inputs = segments[0].items() if own else items_of(source)
+                outputs = self._run_chain(segments[0], inputs, first=int(own))
+            else:
+                inputs = self._own_rounds(segments) if own else self._rounds(source)
+                outputs = self._run_graph(segments, inputs, first=int(own))
+            await stack.enter_async_context(aclosing(inputs))
+            await stack.enter_async_context(aclosing(outputs))
             async for output in outputs:
                 yield output
 
@@ -127,12 +132,11 @@ class InlineExecution:
                 yield values
 
     async def _run_chain(
-        self, segments: Sequence[Segment], rounds: AsyncGenerator[tuple[Any, ...], None], *, first: int
+        self, segment: Segment, items: AsyncGenerator[Any, None], *, first: int
     ) -> AsyncGenerator[Output, None]:
-        (segment,) = segments
-        step, end = segment.step, segment.end
+        step, end, turn = segment.step, segment.end, Turn()
         number = 0
-        async for (value,) in rounds:
+        async for value in items:
             position, result = step(first, value)
             if position == end:
                 if result is not None:
@@ -143,6 +147,8 @@ class InlineExecution:
                         yield Output(number, output)
             number += 1
             segment.number = number
+            if turn.is_over():
+                await turn.pass_on()
         segment.number = None
         async with aclosing(segment.finish(())) as outputs:
             async for output in outputs:
