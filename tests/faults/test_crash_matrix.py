@@ -326,6 +326,8 @@ async def test_the_whole_matrix(
         return
     policy = AGAIN if restarts else RestartPolicy.never()
     faults = f"{point}:{action} node={NAMES[position]} generation=0"
-    outputs, generations = await outputs_with(faults, monkeypatch, policy, 20)
+    # What fits into the queues need not be acknowledged before the end.
+    count = FRAMES if point in ONLY_WITH_RESTART else 20
+    outputs, generations = await outputs_with(faults, monkeypatch, policy, count)
     assert generations == [int(action in DEADLY and i == position) for i in range(3)]
-    assert same(outputs, await expected(20))
+    assert same(outputs, await expected(count))
