@@ -424,17 +424,18 @@ class ShmSender:
             stamp.flags,
             parcel.layout,
         )
-        self._bytes_in_flight += nbytes
-        if nbytes > self._large:
-            self._large_in_flight += 1
-            self._large_bytes_in_flight += nbytes
         reached = getattr(sample, "__assume_init")().send()
+        for bell in self._bells:
+            bell.ring_for(DATA)
+        # All that is left to do here is done while the receivers wake up.
         kept = None if retained is None else retained()
         if lent is not None:
             lent.sample, kept, self._last_lent = kept, lent, sequence
         self._in_flight.append((sequence, ticket, nbytes, kept, stamp.number))
-        for bell in self._bells:
-            bell.ring_for(DATA)
+        self._bytes_in_flight += nbytes
+        if nbytes > self._large:
+            self._large_in_flight += 1
+            self._large_bytes_in_flight += nbytes
         if self._replay is None and reached < self._receivers + (retained is not None):
             raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
 
