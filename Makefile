@@ -23,10 +23,10 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 	@$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests, on all processors
-	@$(PY) -m pytest --numprocesses auto -m 'not slow' $(ARGS)
+	@$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not slow' $(ARGS)
 
 test-all: $(VENV)/.dev $(VENV)/.docs $(VENV)/.ray ## run all tests, the slow ones as well
-	@$(PY) -m pytest --numprocesses auto $(ARGS)
+	@$(PY) -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check the style (ruff)
 	@$(PY) -m ruff check $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import mmap
 import os
 import signal
 import subprocess
@@ -220,7 +221,9 @@ def test_a_trend_is_the_line_through_the_readings() -> None:
 def test_gauges_notice_what_is_taken(tmp_path: Path) -> None:
     before = Gauges.read()
     files = [(tmp_path / str(i)).open("w") for i in range(5)]
-    memory = np.ones(30_000_000, np.uint8)
+    # An array could get memory that the process has already.
+    memory = mmap.mmap(-1, 30_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    np.frombuffer(memory, np.uint8)[:] = 1
     child = subprocess.Popen(["sleep", "1000"])
     try:
         during = Gauges.read()
