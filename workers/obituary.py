@@ -19,6 +19,7 @@ from remotemedia.core.exceptions import (
     WorkerStartError,
     WorkerStartTimeout,
     WorkerUnresponsive,
+    raised,
 )
 from remotemedia.ipc.messages import Failed
 from remotemedia.workers.diagnose import Hang, OomFacts, ProcessFacts, explain
@@ -89,14 +90,14 @@ def error_of_report(report: Failed, worker: WorkerIdentity) -> WorkerError:
     """The error for a failure that the worker reported itself; `__cause__` is the user's exception."""
     remote = RemoteTraceback.from_mapping(report.error)
     cause = remote.exception()
-    what = f"{type(cause).__name__}: {remote.text}"
+    what = remote.headline
     kinds: dict[str, tuple[type[WorkerError], str]] = {
         "limits": (WorkerStartError, f"could not apply its WorkerLimits: {remote.text}"),
         "load": (NodeNotLoadable, f"could not unpickle the node: {what}"),
-        "initialize": (NodeInitializeError, f"initialize() raised {what}"),
+        "initialize": (NodeInitializeError, raised("initialize", what)),
         "channel": (WorkerStartError, f"could not open its channels: {what}"),
-        "flush": (NodeProcessError, f"flush() raised {what}"),
-        "process": (NodeProcessError, f"process() raised {what} (frame {report.frame})"),
+        "flush": (NodeProcessError, raised("flush", what)),
+        "process": (NodeProcessError, raised("process", what, report.frame)),
     }
     kind, reason = kinds.get(report.phase, (WorkerError, f"{report.phase} failed: {what}"))
     suggestion = _load_hint(cause) if report.phase == "load" else ""

@@ -25,6 +25,7 @@ from remotemedia.core.exceptions import (
     RemoteMediaError,
     WorkerError,
     WorkerIdentity,
+    raised,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.html import table
@@ -591,7 +592,7 @@ class WorkerPool(Blocking):
         cleanup_texts = await asyncio.gather(*(slot.stopped() for slot in slots))
         for slot, text in zip(slots, cleanup_texts, strict=True):
             if text:
-                self._note_cleanup_error(NodeError(slot.node_id, f"cleanup() raised {text}"))
+                self._note_cleanup_error(NodeError(slot.node_id, raised("cleanup", text)))
         for error in await self._inline.clean_up():
             self._note_cleanup_error(error)
         if self._exchange is not None:

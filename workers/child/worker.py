@@ -14,7 +14,7 @@ from typing import Any
 from remotemedia._version import __version__
 from remotemedia.config import OnError
 from remotemedia.core.calling import maybe_await, needs_event_loop
-from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
+from remotemedia.core.exceptions import ProtocolError, described
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
 from remotemedia.ipc.channel import Stamp
@@ -148,8 +148,7 @@ class Worker:
 
     def _on_frame_error(self, done: OnError, number: int, error: BaseException) -> None:
         if done == "skip":
-            remote = RemoteTraceback.of(error)
-            self._client.post(Skipped(frame=number, text=f"{type(error).__name__}: {remote.text}"))
+            self._client.post(Skipped(frame=number, text=described(error)))
 
     def _on_parent_death(self) -> None:
         self._request_stop()
@@ -219,7 +218,7 @@ class Worker:
             self._failpoints.reach("child.cleanup")
             await cleanup(node)
         except BaseException as error:  # noqa: BLE001 - reported in the goodbye
-            return f"{type(error).__name__}: {RemoteTraceback.of(error).text}"
+            return described(error)
         return None
 
     async def _work(self, node: Node) -> None:
