@@ -54,6 +54,7 @@ from remotemedia.workers.serving import StatusPage
 from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.standstill import Standstill
+from remotemedia.workers.tasks import finish
 from remotemedia.workers.traces import rows_for
 
 if TYPE_CHECKING:
@@ -565,15 +566,7 @@ class WorkerPool(Blocking):
             self._require_own_loop()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
-        cancelled = False
-        while not self._closing.done():
-            try:
-                await asyncio.shield(self._closing)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        self._closing.result()
+        await finish(self._closing)
 
     async def _close(self) -> None:
         parts = self._parts
