@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sphinx.util import inspect
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import remotemedia
@@ -96,14 +94,9 @@ def _short(signature: str | None) -> str | None:
 
 
 def _signature(
-    _app: Any, _what: str, _name: str, described: Any, _options: Any, signature: str | None, returns: str | None
+    _app: Any, _what: str, _name: str, _described: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """A default that dataclasses show as `<factory>` is no Python, and the whole signature is not understood then. Of
-    nodes, Sphinx sees the `__new__` that they all share.
-    """
-    if isinstance(described, type) and issubclass(described, remotemedia.Node):
-        made_by = inspect.signature(described.__init__, bound_method=True)
-        return inspect.stringify_signature(made_by, show_return_annotation=False, unqualified_typehints=True), None
+    """A default that dataclasses show as `<factory>` is no Python, and the whole signature is not understood then."""
     return _short(signature and signature.replace("<factory>", "...")), _short(returns)
 
 

@@ -10,11 +10,13 @@ An answer carries the number of its request; unknown fields are ignored.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 
 from remotemedia.core.exceptions import MalformedMessage
+from remotemedia.core.figures import WorkerFigures
 
 OBSERVER_VERSION = 1
 MAX_REQUEST_BYTES = 4096
@@ -50,31 +52,14 @@ class RestartWorker(_Request, frozen=True, kw_only=True):
     node: str
 
 
-class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage: the fields of WorkerSnapshot, and what else one wants to see of it.
+@dataclass(frozen=True, kw_only=True)
+class WorkerView(WorkerFigures):
+    """One stage: its figures, and what else one wants to see of it.
 
     `queue_frames`: what `queue` can be at most, roughly; `frame`: number of the frame that it works on; `event`: what
     happened to it last, `event_age_s` ago. `pss_bytes` is left to the observer: reading it takes time.
     """
 
-    node: str
-    worker_id: int
-    pid: int | None
-    state: str
-    generation: int
-    restarts: int
-    frames: int
-    fps: float
-    p50_us: float
-    p99_us: float
-    queue: int
-    errors: int
-    drops: int
-    bytes_in: int
-    bytes_out: int
-    copies: int
-    cpu_percent: float
-    pss_bytes: int | None
     queue_frames: int
     frame: int | None = None
     event: str = ""

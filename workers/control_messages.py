@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.core.exceptions import NodeError, RemoteTraceback
+from remotemedia.core.exceptions import NodeError, RemoteTraceback, described, raised
 from remotemedia.ipc.messages import Answer, Custom, decode, encode
 from remotemedia.workers.stage import Stage
 
@@ -60,8 +60,7 @@ class ControlDesk:
         if cause is None:
             future.set_result(None)
             return
-        told = f"{type(cause).__name__}: {RemoteTraceback.of(cause).text}"
-        error = NodeError(self._node_id_of(worker_id), f"on_control() raised {told}")
+        error = NodeError(self._node_id_of(worker_id), raised("on_control", described(cause)))
         error.__cause__ = cause
         future.set_exception(error)
 

@@ -8,10 +8,11 @@ from remotemedia.core.exceptions import (
     NodeProcessError,
     ProtocolError,
     RemoteMediaError,
-    RemoteTraceback,
     WorkerDied,
     WorkerError,
     WorkerIdentity,
+    described,
+    raised,
 )
 from remotemedia.events import FrameFailed, FrameSkipped
 from remotemedia.ipc.messages import Failed, FailedPhase, decode
@@ -35,7 +36,7 @@ class FrameErrors:
     def note_inline(self, worker_id: int, done: str, number: int, error: BaseException) -> None:
         """The node of a stage in this process failed on a frame: keep the exception itself until its frame comes."""
         if done == "skip":
-            self.note_skipped(worker_id, number, f"{type(error).__name__}: {RemoteTraceback.of(error).text}")
+            self.note_skipped(worker_id, number, described(error))
         else:
             self._kept[worker_id, number] = error
 
@@ -68,7 +69,6 @@ def inline_error(
     worker: WorkerIdentity, phase: FailedPhase, cause: BaseException, frame: int | None
 ) -> NodeProcessError:
     """The error for an exception that a node raised in this process, which is its `__cause__`."""
-    told = f"{type(cause).__name__}: {RemoteTraceback.of(cause).text}"
-    error = NodeProcessError(worker, f"{phase}() raised {told}", frame=frame)
+    error = NodeProcessError(worker, raised(phase, described(cause), frame), frame=frame)
     error.__cause__ = cause
     return error

@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from remotemedia.config import OnError
-from remotemedia.core.exceptions import NodeError, NodeInitializeError, RemoteMediaError, WorkerIdentity
+from remotemedia.core.exceptions import (
+    NodeError,
+    NodeInitializeError,
+    RemoteMediaError,
+    WorkerIdentity,
+    described,
+    raised,
+)
 from remotemedia.core.graph import Graph
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.frame_errors import FrameErrors, inline_error
@@ -54,7 +61,7 @@ class InlineNodes:
             try:
                 await initialize(self._graph.nodes[index])
             except Exception as error:
-                raise NodeInitializeError(self.identity(index), f"initialize() raised {error!r}") from error
+                raise NodeInitializeError(self.identity(index), raised("initialize", described(error))) from error
 
     def run(self, loop: asyncio.AbstractEventLoop, fail: Callable[[RemoteMediaError], None]) -> None:
         """Begin to take frames; `fail` gets what ends a stage."""
@@ -82,7 +89,7 @@ class InlineNodes:
             try:
                 await cleanup(self._graph.nodes[index])
             except Exception as error:  # noqa: BLE001 - one node's cleanup must not keep the others from theirs
-                errors.append(NodeError(self._graph.ids[index], f"cleanup() raised {error!r}"))
+                errors.append(NodeError(self._graph.ids[index], raised("cleanup", described(error))))
         return errors
 
     def let_go(self) -> None:

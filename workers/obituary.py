@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,13 +19,13 @@ from remotemedia.core.exceptions import (
     WorkerStartError,
     WorkerStartTimeout,
     WorkerUnresponsive,
+    raised,
 )
 from remotemedia.ipc.messages import Failed
 from remotemedia.workers.diagnose import Hang, OomFacts, ProcessFacts, explain
 from remotemedia.workers.lifecycle import KILL_S, LifeState, Phase
 from remotemedia.workers.process import ExitStatus
-
-_TAIL_LINES = 20
+from remotemedia.workers.written_stacks import split_stacks
 
 _CAUSES = {
     "SIGKILL": (
@@ -91,14 +90,14 @@ def error_of_report(report: Failed, worker: WorkerIdentity) -> WorkerError:
     """The error for a failure that the worker reported itself; `__cause__` is the user's exception."""
     remote = RemoteTraceback.from_mapping(report.error)
     cause = remote.exception()
-    what = f"{type(cause).__name__}: {remote.text}"
+    what = remote.headline
     kinds: dict[str, tuple[type[WorkerError], str]] = {
         "limits": (WorkerStartError, f"could not apply its WorkerLimits: {remote.text}"),
         "load": (NodeNotLoadable, f"could not unpickle the node: {what}"),
-        "initialize": (NodeInitializeError, f"initialize() raised {what}"),
+        "initialize": (NodeInitializeError, raised("initialize", what)),
         "channel": (WorkerStartError, f"could not open its channels: {what}"),
-        "flush": (NodeProcessError, f"flush() raised {what}"),
-        "process": (NodeProcessError, f"process() raised {what} (frame {report.frame})"),
+        "flush": (NodeProcessError, raised("flush", what)),
+        "process": (NodeProcessError, raised("process", what, report.frame)),
     }
     kind, reason = kinds.get(report.phase, (WorkerError, f"{report.phase} failed: {what}"))
     suggestion = _load_hint(cause) if report.phase == "load" else ""
@@ -271,43 +270,3 @@ def _cause_of_kill(oom: OomFacts, worker: WorkerIdentity, memory: Sequence[tuple
 
 def _mib(nbytes: int) -> str:
     return f"{nbytes / 2**20:.1f} MiB"
-
-
-_THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+)")
-_STACK_LINE = re.compile(
-    r"Fatal Python error: |(?:Current thread|Thread) 0x[0-9a-f]+|Current thread's C stack|Extension modules: "
-    r"|  (?:File |Binary file |\.\.\.|<)"
-)
-
-
-def split_stacks(stderr: str) -> tuple[str, str]:
-    """What a worker wrote to stderr: (its own last lines, the Python stacks that faulthandler wrote last).
-
-    Stacks may have been written before, when the worker was slow and went on: those are left out.
-    """
-    own: list[str] = []
-    dumps: list[list[str]] = []
-    threads: set[str] = set()
-    inside = False
-    for line in stderr.splitlines():
-        if not _STACK_LINE.match(line) and not (inside and not line):
-            own.append(line)
-            inside = False
-            continue
-        thread = _THREAD.match(line)
-        begins = line.startswith("Fatal Python error") or (thread is not None and thread[1] in threads)
-        if not inside or begins:
-            if not _starts_stacks(line):
-                own.append(line)
-                continue
-            dumps.append([])
-            threads.clear()
-        inside = True
-        if thread is not None:
-            threads.add(thread[1])
-        dumps[-1].append(line)
-    return "\n".join(own[-_TAIL_LINES:]), "\n".join(dumps[-1]).rstrip() if dumps else ""
-
-
-def _starts_stacks(line: str) -> bool:
-    return line.startswith("Fatal Python error: ") or _THREAD.match(line) is not None

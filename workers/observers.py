@@ -31,10 +31,10 @@ from remotemedia.ipc.observer_server import Observer, ObserverServer
 from remotemedia.workers.board import Board
 from remotemedia.workers.diagnose import explain, process_facts
 from remotemedia.workers.history import History
-from remotemedia.workers.obituary import split_stacks
 from remotemedia.workers.pool_snapshot import Meter, PoolSnapshot
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.stacks import python_stacks
+from remotemedia.workers.written_stacks import split_stacks
 
 _ANSWER_S = 1.0
 """How long a worker's interpreter may take to tell its stacks; then they are taken by a signal."""

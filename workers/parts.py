@@ -183,18 +183,9 @@ class Parts:
             self.home.give_back()
         for page in list(self.served):
             page.close()
-        if self.rounds is not None:
-            self.rounds.close()
-        if self._spares is not None:
-            self._spares.close()
-        if self.observers is not None:
-            self.observers.close()
-        if self._launcher is not None:
-            self._launcher.close()
-        if self.control is not None:
-            self.control.close()
-        if self.waiter is not None:
-            self.waiter.close()
+        for part in (self.rounds, self._spares, self.observers, self._launcher, self.control, self.waiter):
+            if part is not None:  # else the start has not got there
+                part.close()
         self.fabric.close()
         self.directory.close()
 

@@ -25,6 +25,7 @@ from remotemedia.core.exceptions import (
     RemoteMediaError,
     WorkerError,
     WorkerIdentity,
+    raised,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.html import table
@@ -53,6 +54,7 @@ from remotemedia.workers.serving import StatusPage
 from remotemedia.workers.sessions import Session, check_name
 from remotemedia.workers.slot import Slot
 from remotemedia.workers.standstill import Standstill
+from remotemedia.workers.tasks import finish
 from remotemedia.workers.traces import rows_for
 
 if TYPE_CHECKING:
@@ -171,23 +173,48 @@ class WorkerPool(Blocking):
         if remote:
             parts.begin_launcher(loop)
         for index in remote:
-            parts.slots[index] = Slot(
-                index,
-                plan.graph.ids[index],
-                payloads.pop(index),
-                parts,
-                self._config,
-                loop,
-                weakly(self._fail),
-                policy=self._restart,
-                on_error=plan.graph.nodes[index].on_error or self._config.on_error,
-            )
+            parts.slots[index] = self._slot(index, payloads.pop(index), parts, loop)
         waiting = [slot for slot in parts.slots.values() if not slot.spawn_alone()]
         # While the workers, or the fork server, import what they need: the coordinator's part. No await until the
         # channels are there, because the answer to a worker's hello lets it open them.
-        parts.fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
-        parts.waiter = parts.fabric.bell.waiter = LoopWaiter(parts.fabric.bell, weakly(self._on_ring))
-        fabric = parts.fabric
+        self._connect(parts, loop)
+        if waiting:
+            await parts.launcher.ready()
+        for slot in waiting:
+            slot.spawn()
+        await self._inline.initialize()
+        await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
+        if self._error is not None:
+            raise self._error
+        if remote:
+            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
+            self._standstill = Standstill(parts.fabric.boards)
+            parts.begin_spares(loop)
+        if parts.home is not None:
+            parts.home.hold()
+        self._is_up = True
+        self._inline.run(loop, weakly(self._fail))
+
+    def _slot(self, index: int, payload: bytes, parts: Parts, loop: asyncio.AbstractEventLoop) -> Slot:
+        """The place of one worker; nothing of it runs yet."""
+        graph = self._plan.graph
+        return Slot(
+            index,
+            graph.ids[index],
+            payload,
+            parts,
+            self._config,
+            loop,
+            weakly(self._fail),
+            policy=self._restart,
+            on_error=graph.nodes[index].on_error or self._config.on_error,
+        )
+
+    def _connect(self, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
+        """Create the channels; open both ends of the coordinator, and those of the stages in this process."""
+        plan, fabric = self._plan, parts.fabric
+        fabric.open_channels(parts.directory.shm_prefix, str(parts.directory.iox_root))
+        parts.waiter = fabric.bell.waiter = LoopWaiter(fabric.bell, weakly(self._on_ring))
         feed, collect = fabric.sender(FEED), fabric.inbox(plan.collect)
         if self._tracing is not None and (table := fabric.trace_table()) is not None:
             feed, collect = self._tracing.around(feed, collect, table, parts.session_names)
@@ -199,27 +226,11 @@ class WorkerPool(Blocking):
             self._window(),
             self._frame_errors.error_of,
             parts.session_names,
-            spin_us=parts.spin_us if len(remote) == len(plan.remote) else 0,  # stages in this process share the bell
+            spin_us=parts.spin_us if all(plan.remote) else 0,  # stages in this process share the bell
         )
         self._meters = [Meter(i, node_id, fabric.boards[i]) for i, node_id in enumerate(plan.graph.ids)]
         parts.open_observers(plan.graph, self._face(), loop)
         self._inline.connect(fabric, self._config.on_error, self._frame_errors)
-        if waiting:
-            await parts.launcher.ready()
-        for slot in waiting:
-            slot.spawn()
-        await self._inline.initialize()
-        await asyncio.gather(*(slot.ready() for slot in parts.slots.values()))
-        if self._error is not None:
-            raise self._error
-        if remote:
-            parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
-            self._standstill = Standstill(fabric.boards)
-            parts.begin_spares(loop)
-        if parts.home is not None:
-            parts.home.hold()
-        self._is_up = True
-        self._inline.run(loop, weakly(self._fail))
 
     def _window(self) -> Window:
         return Window(
@@ -564,15 +575,7 @@ class WorkerPool(Blocking):
             self._require_own_loop()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
-        cancelled = False
-        while not self._closing.done():
-            try:
-                await asyncio.shield(self._closing)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        self._closing.result()
+        await finish(self._closing)
 
     async def _close(self) -> None:
         parts = self._parts
@@ -591,7 +594,7 @@ class WorkerPool(Blocking):
         cleanup_texts = await asyncio.gather(*(slot.stopped() for slot in slots))
         for slot, text in zip(slots, cleanup_texts, strict=True):
             if text:
-                self._note_cleanup_error(NodeError(slot.node_id, f"cleanup() raised {text}"))
+                self._note_cleanup_error(NodeError(slot.node_id, raised("cleanup", text)))
         for error in await self._inline.clean_up():
             self._note_cleanup_error(error)
         if self._exchange is not None:

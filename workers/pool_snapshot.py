@@ -9,6 +9,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from remotemedia.core import stats
+from remotemedia.core.figures import WorkerFigures
 from remotemedia.core.html import table
 from remotemedia.workers.board import Board
 from remotemedia.workers.diagnose import memory_bytes
@@ -19,33 +20,8 @@ _SHORTEST_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSnapshot:
-    """One stage as it is now. `pid` and `pss_bytes` are None and `state` is "inline" for a node that runs in the
-    coordinator.
-
-    `fps` (calls per second) and `cpu_percent` (100: one processor) are means since the snapshot before, or the start.
-    `queue`: inputs that its predecessors have passed on and it has not taken yet. `drops`: inputs without output
-    because of `on_error="skip"`. `pss_bytes`: memory, what is shared with others counted in proportion.
-    """
-
-    node: str
-    worker_id: int
-    pid: int | None
-    state: str
-    generation: int
-    restarts: int
-    frames: int
-    fps: float
-    p50_us: float
-    p99_us: float
-    queue: int
-    errors: int
-    drops: int
-    bytes_in: int
-    bytes_out: int
-    copies: int
-    cpu_percent: float
-    pss_bytes: int | None
+class WorkerSnapshot(WorkerFigures):
+    __doc__ = WorkerFigures.__doc__
 
     def cells(self) -> tuple[str, ...]:
         """The main figures, rounded for people."""

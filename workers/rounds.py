@@ -57,7 +57,7 @@ class Watched(Protocol):
     @property
     def frames(self) -> int: ...
     def signs(self) -> Signs: ...
-    def dump_stacks(self) -> bool: ...
+    def dump_stacks(self, *, tell: bool = False) -> bool: ...
     def give_up(self, hang: Hang) -> None: ...
 
 
@@ -179,7 +179,7 @@ class Rounds:
     def _tell_of_delay(self, worker: Watched, kind: NoticeKind, text: str, figures: Mapping[str, Any]) -> None:
         self._tell(Notice(kind=kind, text=text, worker=worker.identity, figures=figures))
         if figures["process_state"] not in "Tt":  # it would write them much later, when it goes on
-            worker.dump_stacks()
+            worker.dump_stacks(tell=True)
 
     # -- limits --------------------------------------------------------------------------------------------------------
 

@@ -35,8 +35,9 @@ from remotemedia.workers.process import ExitStatus, WorkerProcess
 from remotemedia.workers.rundir import PoolDir
 from remotemedia.workers.spares import Spare
 from remotemedia.workers.stdio import OutputReader, Stream
-from remotemedia.workers.voices import pass_on_line, pass_on_record
+from remotemedia.workers.voices import pass_on_line, pass_on_record, pass_on_stacks
 from remotemedia.workers.watch import Signs, Watch
+from remotemedia.workers.written_stacks import AskedStacks, split_stacks
 
 _STACKS_S = 0.3
 """How long a hung worker gets to write its stacks before it is killed."""
@@ -109,6 +110,7 @@ class Supervisor:
         self._life, self._instructions = life.begin(config.timeouts)
         self._process: WorkerProcess | None = None
         self._output: OutputReader | None = None
+        self._stacks = AskedStacks(loop, self._tell_stacks)
         self._status: ExitStatus | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parent_pipe: int | None = None
@@ -261,11 +263,13 @@ class Supervisor:
         assert self._output is not None
         self._output.finish()
         self._feed(events.Exited(str(status)))
+        self._stacks.finish()
         if self._life.failure is not None:
             self._announce_failure()
 
     def _on_line(self, stream: Stream, text: str) -> None:
-        pass_on_line(stream, text, self.identity)
+        if stream == "stdout" or not self._stacks.take(text):
+            pass_on_line(stream, text, self.identity)
 
     def _on_deadline(self, seconds: float, due: float, *, grace: bool) -> None:
         self._timer = None
@@ -372,14 +376,21 @@ class Supervisor:
         board = self._board
         return Signs(board.beats, board.frame, int(board.stats.values[stats.CALLS]), board.waits)
 
-    def dump_stacks(self) -> bool:
+    def dump_stacks(self, *, tell: bool = False) -> bool:
         """Have it write the stacks of all its threads to its stderr, whatever it does, and go on. False: it would not,
         because it has not got there yet, or because the node has taken the signal's handler away.
+
+        `tell`: the stacks are to be logged when they are there.
         """
         if self._process is None or not catches(self._process.pid, signal.SIGUSR2):
             return False
+        self._stacks.ask(tell=tell)
         self._process.send_signal(signal.SIGUSR2)
         return True
+
+    def _tell_stacks(self) -> None:
+        if self._life.failure is None:  # else its error has them
+            pass_on_stacks(split_stacks(self.stderr_tail())[1], self.identity)
 
     def give_up(self, hang: Hang) -> None:
         """It hangs: kill it, its stacks first."""
@@ -411,6 +422,7 @@ class Supervisor:
             self._process.kill_now()
         if self._output is not None:
             self._output.finish()
+        self._stacks.stop()
         if not self._loop.is_closed():
             self._set_deadline(None)
         self._close_parent_pipe()

@@ -35,6 +35,13 @@ def pass_on_line(stream: Literal["stdout", "stderr"], text: str, worker: WorkerI
         logger.handle(_record(logger, level, text, worker))
 
 
+def pass_on_stacks(stacks: str, worker: WorkerIdentity) -> None:
+    """The stacks of a worker that is slow: one record of the node's logger, and nothing where that goes nowhere."""
+    logger = logging.getLogger(f"remotemedia.node.{worker.node}")
+    if logger.isEnabledFor(logging.WARNING):
+        logger.handle(_record(logger, logging.WARNING, f"stacks of {worker}:\n{stacks}", worker))
+
+
 def _is_listened_to(logger: logging.Logger) -> bool:
     """Whether somebody configured logging; the NullHandler that libraries put on their own logger does not count."""
     at: logging.Logger | None = logger

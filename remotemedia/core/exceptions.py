@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -272,7 +273,9 @@ class NodeNotLoadable(WorkerStartError):
 
 
 class NodeProcessError(WorkerError):
-    """`process()` or `flush()` of a node raised; `frame` is the frame's number, `__cause__` the user's exception."""
+    """`process()` or `flush()` of a node raised; `__cause__` is the user's exception. `frame` is the frame's number; at
+    the end of the stream, the number after the last.
+    """
 
 
 class WorkerDied(WorkerError):
@@ -490,6 +493,12 @@ class RemoteTraceback:
             notes=notes,
         )
 
+    @property
+    def headline(self) -> str:
+        """The name of the type, and the text if there is one."""
+        name = re.split("[:.]", self.type_name)[-1]
+        return f"{name}: {self.text}" if self.text else name
+
     def exception(self) -> BaseException:
         """The exception again: of its own type if that can be imported and rebuilt from its arguments."""
         rebuilt = self._rebuilt()
@@ -538,6 +547,16 @@ class RemoteTraceback:
             traceback=data["traceback"],
             notes=tuple(data["notes"]),
         )
+
+
+def described(error: BaseException) -> str:
+    """Type and text of a user's exception: "ValueError: too large"; survives exceptions whose `__str__` raises."""
+    return RemoteTraceback.of(error).headline
+
+
+def raised(method: str, what: str, frame: int | None = None) -> str:
+    """How every error tells that a method of a node raised: "process() raised ValueError: too large (frame 2)"."""
+    return f"{method}() raised {what}" + (f" (frame {frame})" if method == "process" and frame is not None else "")
 
 
 def _is_list(value: object) -> bool:

@@ -25,6 +25,26 @@ class Outlet(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]: ...
 
 
+class _Given:
+    """An attribute that a node has before, or without, its `__init__`: what `make(node)` gives at its first use.
+
+    No `__new__` does this: its `(*args, **kwargs)` would be what help(), inspect.signature() and editors show for every
+    node, instead of the arguments of its `__init__`. The class itself has no such attribute, so nothing takes this
+    object for a default (dataclasses do).
+    """
+
+    def __init__(self, make: Callable[[Node], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, node: Node | None, owner: type[Any]) -> Any:
+        if node is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        return node.__dict__.setdefault(self._name, self._make(node))  # at once, whatever other threads do
+
+
 class Node:
     """One processing stage of a pipeline.
 
@@ -60,16 +80,9 @@ class Node:
     """The W3C trace context of the frame that `process` works on, in a pool with `PoolConfig(tracing=)`; None for a
     frame that is not traced."""
 
-    name: str
-    config: dict[str, Any]
-    state: StateManager | None
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Node:  # noqa: PYI034 - Self would hide overrides in subclasses
-        self = super().__new__(cls)
-        self.name = cls.__name__
-        self.config = {}
-        self.state = None
-        return self
+    name: str = _Given(lambda node: type(node).__name__)  # type: ignore[assignment]
+    config: dict[str, Any] = _Given(lambda _node: {})  # type: ignore[assignment]
+    state: StateManager | None = _Given(lambda _node: None)  # type: ignore[assignment]
 
     def __init__(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from remotemedia.core.exceptions import ConfigurationError
+from remotemedia.core.exceptions import ConfigurationError, WorkerIdentity
 from remotemedia.core.graph import Graph
 from remotemedia.core.stats import NodeStats
 from remotemedia.executors.base import Output, RunOptions, Source, close_stream
@@ -47,7 +48,7 @@ class InlineExecution:
     async def __aenter__(self) -> Self:
         try:
             for index in self._graph.order:
-                await self._lives.initialize(self._graph.ids[index], self._graph.nodes[index])
+                await self._lives.initialize(self._identity(index), self._graph.nodes[index])
         except BaseException as error:
             await self._lives.end(error)
             raise
@@ -58,6 +59,10 @@ class InlineExecution:
     ) -> None:
         stream, self._stream = self._stream, None
         await self._lives.end(error, None if stream is None else stream.aclose)
+
+    def _identity(self, index: int) -> WorkerIdentity:
+        """Who a node is in errors, as in a pool."""
+        return WorkerIdentity(node=self._graph.ids[index], worker_id=index, pid=os.getpid())
 
     def metrics(self) -> list[dict[str, Any]]:
         """See Execution.metrics; all zero without RunOptions(enable_metrics=True). Nothing is copied or sent inline."""
@@ -109,7 +114,7 @@ class InlineExecution:
             call = driver.feed
         if self._enable_metrics:
             call = metered(call, self._stats[index], per_output=is_source)
-        return NodeCall(self._graph.ids[index], node, call, driver)
+        return NodeCall(self._identity(index), node, call, driver)
 
     async def _rounds(self, source: Source) -> AsyncGenerator[tuple[Any, ...], None]:
         """Each item once for every first node."""
@@ -149,7 +154,6 @@ class InlineExecution:
             segment.number = number
             if turn.is_over():
                 await turn.pass_on()
-        segment.number = None
         async with aclosing(segment.finish(())) as outputs:
             async for output in outputs:
                 yield Output(number, output)
@@ -186,7 +190,6 @@ class InlineExecution:
                 outputs = segment.feed_all(first, given[index])
             elif index not in ended and ended.issuperset(self._feeds[index]):
                 ended.add(index)
-                segment.number = None
                 outputs = segment.finish(inputs)
             else:
                 outputs = segment.feed_all(0, inputs)

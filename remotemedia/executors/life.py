@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from remotemedia.core.calling import maybe_await
-from remotemedia.core.exceptions import NodeError, NodeInitializeError, WorkerIdentity
+from remotemedia.core.exceptions import NodeError, NodeInitializeError, WorkerIdentity, described, raised
 from remotemedia.core.node import Node
-from remotemedia.executors.segment import FAILURES, described
+from remotemedia.executors.segment import FAILURES
 from remotemedia.log import get_logger
 
 _log = get_logger("remotemedia.executors")
@@ -21,20 +20,18 @@ class NodeLives:
     def __init__(self) -> None:
         self._begun: list[tuple[str, Node]] = []
 
-    async def initialize(self, node_id: str, node: Node) -> None:
-        """Initialize the node unless it already is. Raises NodeInitializeError."""
+    async def initialize(self, identity: WorkerIdentity, node: Node) -> None:
+        """Initialize the node unless it already is. Raises NodeInitializeError, which speaks of `identity`."""
         if any(begun is node for _, begun in self._begun):
             return
-        self._begun.append((node_id, node))
+        self._begun.append((identity.node, node))
         if node.is_initialized:
             return
-        _log.debug("initialize node", node=node_id)
+        _log.debug("initialize node", node=identity.node)
         try:
             await maybe_await(node.initialize())
         except FAILURES as error:
-            raise NodeInitializeError(
-                WorkerIdentity(node=node_id, pid=os.getpid()), f"raised {described(error)} in initialize()."
-            ) from error
+            raise NodeInitializeError(identity, raised("initialize", described(error))) from error
         node._is_initialized = True
 
     async def end(self, earlier: BaseException | None, first: Callable[[], Any] | None = None) -> None:
@@ -68,6 +65,6 @@ class NodeLives:
 def _cleanup_error(node_id: str, error: BaseException) -> BaseException:
     if not node_id:
         return error  # of the step before the clean-up: it is what it is
-    raised = NodeError(node_id, f"raised {described(error)} in cleanup()")
-    raised.__cause__ = error
-    return raised
+    told = NodeError(node_id, raised("cleanup", described(error)))
+    told.__cause__ = error
+    return told

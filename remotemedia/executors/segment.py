@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from remotemedia.core.calling import SPECIAL_RESULTS, outputs_of
-from remotemedia.core.exceptions import NodeProcessError, RemoteTraceback, WorkerIdentity
+from remotemedia.core.exceptions import NodeProcessError, WorkerIdentity, described, raised
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.executors.streaming import StreamingDriver
@@ -21,9 +20,9 @@ FAILURES = (Exception, SystemExit)
 
 @dataclass(frozen=True)
 class NodeCall:
-    """One node of a segment: `call(value)` gives what its `process` gives."""
+    """One node of a segment: `call(value)` gives what its `process` gives. `identity`: who it is in errors."""
 
-    node_id: str
+    identity: WorkerIdentity
     node: Node
     call: Callable[..., Any]
     driver: StreamingDriver | None
@@ -33,11 +32,12 @@ class Segment:
     """Nodes of which each feeds only the next, and each but the first is fed only by the one before.
 
     So an output travels to the end of the segment before the node makes its next one: a long generator is never
-    collected. `number` is the number of the input being processed, for error texts; None at the end of the stream.
+    collected. `number` is the number of the input being processed, for errors; at the end of the stream the one
+    after the last.
     """
 
     def __init__(self, nodes: Sequence[NodeCall], turn: Turn) -> None:
-        self.number: int | None = 0
+        self.number = 0
         self._turn = turn
         self.end = len(nodes)
         self._nodes = nodes
@@ -142,18 +142,8 @@ class Segment:
 
     def failure(self, position: int, method: str, error: BaseException) -> NodeProcessError:
         """The error to raise from `error`, which `method` of the node at `position` raised."""
-        when = "at the end of the stream" if self.number is None else f"while processing frame {self.number}"
-        return NodeProcessError(
-            WorkerIdentity(node=self._nodes[position].node_id, pid=os.getpid()),
-            f"raised {described(error)} in {method}() {when}.",
-            frame=self.number,
-        )
-
-
-def described(error: BaseException) -> str:
-    """Type and text of a user's exception, whatever its `__str__` does."""
-    text = RemoteTraceback.of(error).text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        told = raised(method, described(error), self.number)
+        return NodeProcessError(self._nodes[position].identity, told, frame=self.number)
 
 
 def straight_runs(graph: Graph) -> list[list[int]]:

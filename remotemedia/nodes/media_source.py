@@ -99,9 +99,10 @@ class MediaSource(Node):
         for setting in ("video_stream", "audio_stream", "reconnects"):
             if not isinstance(settings[setting], int) or settings[setting] < 0:
                 raise refuse(setting, "a number, 0 or more")
-        for setting in ("timeout_s", "reconnect_wait_s"):
-            if settings[setting] is not None and settings[setting] <= 0:
-                raise refuse(setting, "seconds, more than 0")
+        if settings["timeout_s"] is not None and settings["timeout_s"] <= 0:
+            raise refuse("timeout_s", "seconds, more than 0, or None")
+        if settings["reconnect_wait_s"] is None or settings["reconnect_wait_s"] <= 0:
+            raise refuse("reconnect_wait_s", "seconds, more than 0")
         if settings["reconnects"] and not is_live(self.url, settings["format"]):
             raise refuse("reconnects", f"0, because {self.url!r} is no network stream and no device")
 

@@ -17,7 +17,7 @@ import logging
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -27,6 +27,7 @@ from remotemedia.core.exceptions import RemoteMediaError
 from remotemedia.executors.base import RunOptions
 from remotemedia.executors.inline import InlineExecution
 from remotemedia.testing import chaos_nodes, gauges
+from remotemedia.testing.beside import beside
 from remotemedia.testing.comparison import Trace, differences, digest
 from remotemedia.testing.killer import Killer
 from remotemedia.testing.meter import Meter, megabytes, say, table
@@ -128,7 +129,7 @@ async def _disturbed(chaos: Chaos, result: Result, meter: Meter | None) -> None:
         result.dealt, result.deaths = killer.dealt, killer.deaths
         try:
             kill = killer.run(chaos.blows, lambda: len(result.outputs) // _CHUNK, _PATIENCE)
-            async with _beside(kill, _watch(pool, result, meter)):
+            async with beside(kill, _watch(pool, result, meter)):
                 await _take_all(pool, chaos, result)
         finally:
             result.workers, result.missed, result.held_back = pool.snapshot().workers, killer.missed, killer.held_back
@@ -179,20 +180,6 @@ async def _watch(pool: WorkerPool, result: Result, meter: Meter | None) -> None:
             blows, deaths = sum(result.dealt.values()), sum(result.deaths.values())
             meter.show(done, f"{result.frames} frames  {len(result.outputs)} outputs  {blows} blows  {deaths} deaths")
         await asyncio.sleep(_WATCH_S)
-
-
-@contextlib.asynccontextmanager
-async def _beside(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless coroutines while the block runs; what one of them raises is raised at the end."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for end in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(end, Exception):
-                raise end
 
 
 # -- the program -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import monotonic
@@ -26,9 +26,9 @@ import numpy as np
 from remotemedia.config import MIB, PoolConfig, RestartPolicy
 from remotemedia.core.node import Node
 from remotemedia.testing import chaos_nodes
+from remotemedia.testing.beside import beside
 from remotemedia.testing.gauges import Gauges, Trend, trend, trends
-from remotemedia.testing.killer import KILL, Blow
-from remotemedia.testing.killer import Killer as _Killer
+from remotemedia.testing.killer import KILL, Blow, Killer
 from remotemedia.testing.meter import Meter, say, table
 from remotemedia.workers.pool import WorkerPool
 from remotemedia.workers.sessions import Session
@@ -127,7 +127,7 @@ async def live(seconds: float, kill_every_s: float, *, seed: int = 0, meter: Met
     restart = RestartPolicy(max_restarts=_WITHOUT_END, max_attempts=_WITHOUT_END, backoff_s=(0.1, 0.5))
     async with WorkerPool([Add("first"), Add("second")], config=PoolConfig(restart=restart)) as pool:
         ends_at = monotonic() + seconds
-        async with _read_beside(soak, meter), _kill_beside(pool, soak, kill_every_s):
+        async with beside(_read(soak, meter), _kill(pool, soak, kill_every_s)):
             await _all_or_none([
                 *(_streams(pool, soak, ends_at, seed + lane) for lane in range(_STREAMS_AT_ONCE)),
                 *(_sessions(pool, soak, ends_at, seed + lane) for lane in range(_SESSIONS_AT_ONCE)),
@@ -223,45 +223,24 @@ def _expect_no_session(pool: WorkerPool, soak: Soak) -> None:
         soak.wrong.append(f"{under_way} sessions are still there at the end")
 
 
-@contextlib.asynccontextmanager
-async def _kill_beside(pool: WorkerPool, soak: Soak, every_s: float) -> AsyncIterator[None]:
-    killer = _Killer(pool, 0, every_s)
-
-    async def kill() -> None:
-        victim = 0
-        while True:
-            await asyncio.sleep(every_s)
-            victim += 1
-            order = (float(victim % 2), 0.5)
-            killer.strike(Blow(kind=KILL, victims=1, order=order, standstill_s=0.0))
-            soak.kills = sum(killer.deaths.values())
-
-    task = asyncio.ensure_future(kill())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def _kill(pool: WorkerPool, soak: Soak, every_s: float) -> None:
+    killer, victim = Killer(pool, 0, every_s), 0
+    while True:
+        await asyncio.sleep(every_s)
+        victim += 1
+        order = (float(victim % 2), 0.5)
+        killer.strike(Blow(kind=KILL, victims=1, order=order, standstill_s=0.0))
+        soak.kills = sum(killer.deaths.values())
 
 
-@contextlib.asynccontextmanager
-async def _read_beside(soak: Soak, meter: Meter | None) -> AsyncIterator[None]:
+async def _read(soak: Soak, meter: Meter | None) -> None:
     started = monotonic()
-
-    async def read() -> None:
-        while True:
-            await asyncio.sleep(_READ_S)
-            elapsed = monotonic() - started
-            soak.read(elapsed)
-            if meter is not None:
-                meter.show(elapsed, _counts(soak))
-
-    task = asyncio.ensure_future(read())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    while True:
+        await asyncio.sleep(_READ_S)
+        elapsed = monotonic() - started
+        soak.read(elapsed)
+        if meter is not None:
+            meter.show(elapsed, _counts(soak))
 
 
 # -- many pools --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -100,16 +101,36 @@ async def test_a_slow_frame_is_warned_of_with_its_stacks_before_anything_is_kill
         assert stalled.silent_s >= 0.2
         assert "working on frame 3 for" in stalled.reason
 
-        def stacks() -> bool:
-            return any("in wait_for_file" in record.getMessage() for record in caplog.records)
+        def stacks() -> list[str]:
+            return [record.getMessage() for record in caplog.records if "  File " in record.getMessage()]
 
         await soon(stacks, "the stacks")
+        (told_at_once,) = stacks()
+        for part in ("stacks of node 'faulty' (worker 0, ", " in wait_for_file\n", " in process\n"):
+            assert part in told_at_once
         (tmp_path / "go_on").touch()
         await reading
         assert outputs == list(range(10))
         assert pid_of(pool, 0) == pid
     (warning,) = told(caplog)
     assert "working on frame 3 for" in warning
+
+
+def complain_and_hang() -> None:
+    print("complaint", file=sys.stderr)
+    hang_for_ever()
+
+
+async def test_without_logging_the_stacks_are_in_the_error_and_nowhere_else(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    warned = replace(HASTY, timeouts=replace(HASTY.timeouts, frame_warn_s=0.1))
+    async with WorkerPool([Faulty(complain_and_hang, at=1)], config=warned) as pool:
+        error = await unresponsive(pool, 1)
+    assert " in hang_for_ever\n" in error.stacks
+    assert error.stderr_tail == "complaint"
+    assert capsys.readouterr() == ("", "[faulty] complaint\n")
 
 
 class Gate(Pass):

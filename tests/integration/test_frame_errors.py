@@ -9,13 +9,13 @@ import pytest
 
 from remotemedia import events
 from remotemedia.config import PoolConfig
-from remotemedia.core.exceptions import ConfigurationError, NodeProcessError
+from remotemedia.core.exceptions import ConfigurationError, NodeProcessError, WorkerError
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.runtime import execute_pipeline
 from remotemedia.workers.pool import WorkerPool
 from tests.integration.stages import AsyncBurst, Burst, FirstThree
-from tests.nodes import Add, AsyncAdd, AsyncRepeat, Count, FailAt, Repeat, Tag
+from tests.nodes import Add, AsyncAdd, AsyncRepeat, Count, FailAt, Journal, Repeat, Tag
 
 PLACES = pytest.mark.parametrize("place", ["multiprocess", "inline"])
 
@@ -114,6 +114,27 @@ class Unsendable(Node):
 
     def flush(self) -> Any:
         raise KeyError("at the end")
+
+
+@pytest.mark.parametrize(
+    ("method", "frame", "text"),
+    [
+        ("process", 0, "process() raised LocalError: as meant (frame 0)"),
+        ("flush", 2, "flush() raised LocalError: as meant"),
+        ("initialize", None, "initialize() raised LocalError: as meant"),
+    ],
+)
+async def test_every_executor_says_it_in_the_same_words(method: str, frame: int | None, text: str) -> None:
+    class LocalError(Exception):
+        """A worker's own, which the coordinator cannot import."""
+
+    for executor, place in (("inline", None), ("multiprocess", "inline"), ("multiprocess", "multiprocess")):
+        node = Journal("fragile", [], fails_in=method, error=LocalError("as meant"))
+        node.executor = place
+        with pytest.raises(WorkerError) as caught:
+            await execute_pipeline([Add(0), node], [1, 2], executor=executor)
+        error = caught.value
+        assert (error.reason, error.node, error.worker_id, error.frame) == (text, "fragile", 1, frame), place
 
 
 @PLACES

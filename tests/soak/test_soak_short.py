@@ -51,6 +51,16 @@ async def test_what_grows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "failed: descriptors" in report(soak, lines, "cycle")
 
 
+async def test_a_soak_whose_gauges_fail_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(soaks.Gauges, "read", broken)
+    monkeypatch.setattr(soaks, "_READ_S", 0.01)
+    with pytest.raises(OSError, match="no /proc"):
+        await live(0.3, 3600.0)
+
+
 def test_a_slower_and_slower_pool_is_noticed() -> None:
     soak = Soak()
     for second in range(20):

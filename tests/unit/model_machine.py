@@ -24,7 +24,7 @@ from remotemedia.ipc.doorbell import OwnDoorbell
 from remotemedia.ipc.segments import Range, Segment
 from remotemedia.ipc.wire import BLOCK_BYTES, USER_HEADER_BYTES
 from remotemedia.workers import stage
-from remotemedia.workers.child import worker
+from remotemedia.workers.child import wiring
 
 _STEP_NS = 100_000
 """The time that stages see goes on by so much with each step."""
@@ -392,7 +392,7 @@ def installed(machine: Machine) -> Iterator[None]:
     clock = SimpleNamespace(perf_counter_ns=lambda: machine.steps * _STEP_NS)
     with (
         mock.patch.object(doorbell, "os", machine),
-        mock.patch.object(worker, "Participant", participant),
+        mock.patch.object(wiring, "Participant", participant),
         mock.patch.object(stage, "time", clock),
         mock.patch.object(segments, "range_around", machine.range_around),
         mock.patch.object(segments, "map_segment", machine.map_segment),

@@ -221,6 +221,20 @@ def test_local_and_foreign_types_come_back_as_text():
         assert isinstance(RemoteTraceback(type_name=name, text="t", args=("t",)).exception(), RemoteExceptionText)
 
 
+def test_the_headline_names_the_type_even_if_it_is_unknown_here():
+    class LocalError(Exception):
+        pass
+
+    errors = (ValueError("too large"), ValueError(), LocalError("x"), SilentError("s"))
+    assert [described(error).headline for error in errors] == [
+        "ValueError: too large",
+        "ValueError",
+        "LocalError: x",
+        f"SilentError: {described(SilentError('s')).text}",
+    ]
+    assert RemoteTraceback(type_name="no_such_module:Outer.Error", text="t").headline == "Error: t"
+
+
 def test_huge_texts_are_cut_in_the_middle():
     data = described(ValueError("a" * 100_000 + "end"))
     assert len(data.text) < RemoteTraceback.MAX_TEXT + 100

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from remotemedia.config import PoolConfig, WorkerLimits
 from remotemedia.workers import fork_server, forked_process, launcher
@@ -112,7 +113,7 @@ async def test_a_stopped_process_can_be_killed_and_needs_no_loop_for_it(loop_kin
     made.close()
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_killing_now_works_after_the_loop_is_closed(new_loop) -> None:
     async def start() -> tuple[Launcher, Waiting]:
         made = await ready()

@@ -259,7 +259,8 @@ def test_what_cannot_be_opened_says_why(url, options, part):
     [
         ({"reconnects": 3}, "is no network stream and no device"),
         ({"reconnects": -1}, "0 or more"),
-        ({"timeout_s": 0}, "seconds, more than 0"),
+        ({"timeout_s": 0}, "seconds, more than 0, or None"),
+        ({"reconnect_wait_s": None}, "reconnect_wait_s=None\\): expected seconds, more than 0"),
         ({"video": False, "audio": False}, "at least one"),
         ({"pixel_format": "rgb"}, "did you mean"),
     ],

@@ -1,16 +1,20 @@
 """Node: construction, what the library remembers, state, manifest entry, outputs outside a worker, pickling."""
 
+import dataclasses
 import inspect
 import logging
 import pickle
+import pydoc
 
 import numpy as np
 import pytest
 
+import remotemedia.nodes
 from remotemedia.core.exceptions import ConfigurationError
 from remotemedia.core.node import Node
 from remotemedia.core.placement import Placement
 from remotemedia.core.state import StateManager
+from remotemedia.nodes.registry import BUILT_IN_MODULES
 
 
 class Plain(Node):
@@ -142,6 +146,49 @@ def test_process_must_be_written():
     with pytest.raises(NotImplementedError, match="Bare does not implement process"):
         type("Bare", (Node,), {})().process(1)
     assert Plain().flush() is None
+
+
+# -- what help() and editors show, and nodes without super().__init__() ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Node", *sorted(BUILT_IN_MODULES)])
+def test_a_node_class_is_called_as_its_init_says(name):
+    kind = Node if name == "Node" else getattr(remotemedia.nodes, name)
+    of_init = inspect.signature(kind.__init__)
+    assert list(inspect.signature(kind).parameters.values()) == list(of_init.parameters.values())[1:]
+
+
+def test_help_shows_the_arguments_of_a_users_node():
+    class Detector(Node):
+        def __init__(self, threshold: float, name: str | None = None):
+            super().__init__(name, threshold=threshold)
+
+    assert str(inspect.signature(Detector)) == "(threshold: float, name: str | None = None)"
+    text = pydoc.plain(pydoc.render_doc(Detector))
+    assert "Detector(threshold: float, name: str | None = None)" in text
+    assert "*args" not in text
+    assert "*_args" not in text
+
+
+def test_without_super_init_each_node_has_a_config_of_its_own():
+    first, second = ForgetsSuper(), ForgetsSuper()
+    first.config["gain"] = 2
+    assert (first.config, second.config) == ({"gain": 2}, {})
+    copy = pickle.loads(pickle.dumps(first))
+    assert (copy.name, copy.config, copy.state) == ("ForgetsSuper", {"gain": 2}, None)
+
+
+def test_a_dataclass_may_have_fields_that_every_node_has():
+    @dataclasses.dataclass
+    class Blur(Node):
+        name: str
+        radius: int
+        config: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    node = Blur("soft", 3)
+    assert (node.name, node.radius, node.config, node.state) == ("soft", 3, {}, None)
+    with pytest.raises(TypeError, match="'name' and 'radius'"):
+        Blur()
 
 
 # -- is_initialized --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from remotemedia.workers import process as process_module
 from remotemedia.workers.process import ExitStatus, WorkerProcess
@@ -161,7 +162,7 @@ async def test_killing_now_needs_no_loop_iteration(watching, loop_kind) -> None:
     assert await ended(process) == process.status
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_killing_now_works_after_the_loop_is_closed(new_loop, watching) -> None:
     async def start() -> WorkerProcess:
         return spawn(SLEEP)

@@ -46,8 +46,8 @@ class FakeWorker:
         self.beats += self.beats_by_itself
         return Signs(self.beats, self.frame, self.frames, waits=False)
 
-    def dump_stacks(self) -> bool:
-        self.stacks += 1
+    def dump_stacks(self, *, tell: bool = False) -> bool:
+        self.stacks += tell
         return True
 
     def give_up(self, hang: Hang) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from remotemedia.core.exceptions import WorkerIdentity
 from remotemedia.ipc.messages import LogRecord
-from remotemedia.workers.voices import pass_on_line, pass_on_record
+from remotemedia.workers.voices import pass_on_line, pass_on_record, pass_on_stacks
 
 WORKER = WorkerIdentity(node="cam", worker_id=2, pid=77, generation=1)
 
@@ -39,11 +39,20 @@ def test_a_line_is_a_record_of_the_nodes_logger(stream: str, level: int, caplog:
     assert (record.name, record.levelno, record.getMessage()) == ("remotemedia.node.cam", level, "50 %d")
 
 
-def test_without_logging_a_line_is_printed(
+def test_stacks_are_one_record(caplog: pytest.LogCaptureFixture) -> None:
+    pass_on_stacks("Thread 0x1:\n  File x", WORKER)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("remotemedia.node.cam", logging.WARNING)
+    assert record.getMessage() == f"stacks of {WORKER}:\nThread 0x1:\n  File x"
+    assert vars(record)["worker_pid"] == 77
+
+
+def test_without_logging_a_line_is_printed_and_stacks_are_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger("remotemedia"), "handlers", [logging.NullHandler()])  # as libraries do
     pass_on_line("stdout", "hello", WORKER)
     pass_on_line("stderr", "oh", WORKER)
+    pass_on_stacks("Thread 0x1:", WORKER)
     assert capsys.readouterr() == ("[cam] hello\n", "[cam] oh\n")

@@ -8,18 +8,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from remotemedia._version import __version__
 from remotemedia.config import OnError
 from remotemedia.core.calling import maybe_await, needs_event_loop
-from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
+from remotemedia.core.exceptions import ProtocolError, described
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
-from remotemedia.ipc.channel import Stamp
 from remotemedia.ipc.control import ControlClient
-from remotemedia.ipc.doorbell import Doorbell, OwnDoorbell
+from remotemedia.ipc.doorbell import OwnDoorbell
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.messages import (
     MAX_STACKS_BYTES,
@@ -39,21 +37,16 @@ from remotemedia.ipc.messages import (
     Stop,
     Welcome,
 )
-from remotemedia.ipc.participant import Participant
-from remotemedia.ipc.references import Lender, Origin, References
-from remotemedia.ipc.shm_receiver import ShmReceiver
-from remotemedia.ipc.shm_sender import ShmSender
 from remotemedia.workers.board import Board
-from remotemedia.workers.boot import BellSpec, BootSpec, parse_boot
+from remotemedia.workers.boot import BootSpec, parse_boot
 from remotemedia.workers.child import parent_watch
 from remotemedia.workers.child.drive import BlockingWaiter, drive
 from remotemedia.workers.child.logs import forward_logs
-from remotemedia.workers.delivery import Merge
+from remotemedia.workers.child.wiring import resumption, wire
 from remotemedia.workers.failpoints import failpoints_of
-from remotemedia.workers.inbox import Inbox
-from remotemedia.workers.snapshots import STORE_WORDS, Snapshot, Snapshots, SnapshotStore
+from remotemedia.workers.snapshots import Snapshot
 from remotemedia.workers.stacks import python_stacks
-from remotemedia.workers.stage import NodeFailure, Resumption, Stage, Stopped, cleanup, initialize
+from remotemedia.workers.stage import NodeFailure, Stage, Stopped, cleanup, initialize
 from remotemedia.workers.traced_node import TracedNode
 from remotemedia.workers.traces import TraceTable
 
@@ -148,8 +141,7 @@ class Worker:
 
     def _on_frame_error(self, done: OnError, number: int, error: BaseException) -> None:
         if done == "skip":
-            remote = RemoteTraceback.of(error)
-            self._client.post(Skipped(frame=number, text=f"{type(error).__name__}: {remote.text}"))
+            self._client.post(Skipped(frame=number, text=described(error)))
 
     def _on_parent_death(self) -> None:
         self._request_stop()
@@ -219,7 +211,7 @@ class Worker:
             self._failpoints.reach("child.cleanup")
             await cleanup(node)
         except BaseException as error:  # noqa: BLE001 - reported in the goodbye
-            return f"{type(error).__name__}: {RemoteTraceback.of(error).text}"
+            return described(error)
         return None
 
     async def _work(self, node: Node) -> None:
@@ -242,69 +234,16 @@ class Worker:
         await stage.run()
 
     def _connect(self, node: Node) -> tuple[Stage, Snapshot | None]:
-        """Open the channels of this stage, which the coordinator has created, and go on where the last generation of
-        this worker ended; with the snapshot of its state.
-        """
-        spec, generation = self._spec, self._spec.generation
-        participant = Participant(spec.shm_prefix, spec.iox_root)
-        bells: dict[BellSpec, Doorbell] = {}
-
-        def bell(of: BellSpec) -> Doorbell:
-            return bells.setdefault(of, Doorbell(of.fd, self._ledger.region(of.word, 1)))
-
-        store = None
-        if spec.snapshots is not None:
-            store = SnapshotStore(spec.snapshots.fds, self._ledger.region(spec.snapshots.words, STORE_WORDS))
-        snapshot = store.load() if store is not None else None
-        positions = [i.channel.lane(i.lane, self._ledger).position for i in spec.inputs]
-        if snapshot is not None:
-            positions = snapshot.positions
-        references = References(
-            {
-                o.channel.key: Origin(o.channel, o.lane, self._ledger, bell(o.sender), generation)
-                for o in spec.origins
-            },
-            [bell(i.sender) for i in (*spec.inputs, *spec.origins)],
-        )
-        receivers: Sequence[ShmReceiver] = [
-            ShmReceiver(participant, i.channel, i.lane, self._ledger, bell(i.sender), generation, position, references)
-            for i, position in zip(spec.inputs, positions, strict=True)
-        ]
-        inbox = Inbox(
-            receivers, safe=not spec.replaceable, merge=Merge.resumed(positions, own_sources=spec.own_sources)
-        )
-        out = spec.output
-        sender = ShmSender(
-            participant,
-            out.channel,
-            self._ledger,
-            [bell(b) for b in out.receivers],
-            generation,
-            [bell(b) for b in out.borrowers],
-            Lender(
-                references,
-                {i.channel.key for i in (*spec.inputs, *spec.origins) if i.channel.borrowers},
-                inbox.is_current if spec.replaceable else None,
-            ),
-        )
-        resumption = None
-        if spec.replaceable:
-            snapshots = None
-            if store is not None and spec.snapshots is not None:
-                rhythm = spec.snapshots
-                # Inputs stay in their senders' hands until a snapshot has seen them: that must not be most of the room.
-                room = min(i.channel.config.queue_frames for i in spec.inputs) // 4
-                every = max(1, min(rhythm.every_frames, room))
-                snapshots = Snapshots(node, store, every_frames=every, every_s=rhythm.every_s)
-            last = max(((p.sent_number, p.sent_index) for p in positions if p), default=(-1, 0))
-            resumption = Resumption(Stamp(*last), frozenset(spec.given_up), snapshots, positions)
+        """The stage between its channels, where the last generation of this worker ended; the snapshot of its state."""
+        spec = self._spec
+        wiring = wire(spec, self._ledger)
         stage = Stage(
             node,
-            inbox,
-            sender,
+            wiring.inbox,
+            wiring.sender,
             self._bell,
             self._board,
-            resumption,
+            resumption(node, spec, wiring),
             worker_id=spec.worker_id,
             on_error=spec.on_error,
             spin_us=spec.spin_us,
@@ -312,7 +251,7 @@ class Worker:
             on_frame_error=self._on_frame_error,
             traced=self._traced(node),
         )
-        return stage, snapshot
+        return stage, wiring.snapshot
 
     def _traced(self, node: Node) -> TracedNode | None:
         spec = self._spec

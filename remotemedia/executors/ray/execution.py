@@ -21,6 +21,7 @@ from remotemedia.executors.ray.islands import Island, Layout, partition
 from remotemedia.executors.ray.member import Member
 from remotemedia.executors.ray.run import Run
 from remotemedia.executors.sources import has_own_sources
+from remotemedia.workers.tasks import finish
 
 
 class RayExecution:
@@ -93,16 +94,7 @@ class RayExecution:
 
     async def _end(self) -> list[NodeError]:
         """Stop everything, whatever interrupts us."""
-        ending = asyncio.ensure_future(self._stop())
-        interrupted = False
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:
-                interrupted = True
-        if interrupted:
-            raise asyncio.CancelledError
-        return ending.result()
+        return await finish(asyncio.ensure_future(self._stop()))
 
     async def _stop(self) -> list[NodeError]:
         stream, self._stream = self._stream, None

@@ -27,6 +27,7 @@ from remotemedia.core.exceptions import (
     RemoteMediaError,
     SerializationError,
     WorkerIdentity,
+    described,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
@@ -257,5 +258,4 @@ def dumped(error: BaseException) -> bytes:
     with contextlib.suppress(Exception):
         if isinstance(error, RemoteMediaError):
             return pickle.dumps(error)
-    text = f"{type(error).__name__}: {error}"
-    return pickle.dumps(PipelineError(f"an island failed on host {platform.node()!r}: {text}"))
+    return pickle.dumps(PipelineError(f"an island failed on host {platform.node()!r}: {described(error)}"))

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from remotemedia.core.exceptions import SerializationError
+from remotemedia.core.exceptions import SerializationError, described
 from remotemedia.ipc import codec
 
 _MOST_INLINE_BYTES = 64 * 1024
@@ -73,7 +73,7 @@ def _loaded(stream: bytes, buffers: Any) -> Any:
     except Exception as error:
         raise SerializationError(
             "frame",
-            f"a frame cannot be unpickled on this host: {type(error).__name__}: {error}",
+            f"a frame cannot be unpickled on this host: {described(error)}",
             "the modules of its classes must be importable on every host: ray.init(runtime_env={'working_dir': '.'})",
         ) from error
 
