@@ -16,6 +16,8 @@ RING = "shared-memory ring"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
 EXECUTOR = "ProcessPoolExecutor"
+TORCH = "torch.multiprocessing.Queue"
+DORA, DORA_DEFAULTS = "dora, backpressure", "dora"
 RAY_ACTORS, RAY_GRAPH = "Ray actors", "Ray compiled graph"
 
 _ADAPTERS = {
@@ -30,11 +32,14 @@ _ADAPTERS = {
     "pyzmq ipc": "benchmarks.peers.zmq_ipc:ZmqIpc",
     "multiprocessing.Pipe": "benchmarks.peers.mp_pipe:MultiprocessingPipe",
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
+    TORCH: "benchmarks.peers.torch_queue:TorchQueue",
     "multiprocessing.Pool": "benchmarks.peers.mp_pool:MultiprocessingPool",
     EXECUTOR: "benchmarks.peers.process_pool_executor:ProcessPools",
     "loky": "benchmarks.peers.loky_executor:LokyExecutor",
     "MPIRE": "benchmarks.peers.mpire_pool:MpirePool",
     "zenoh shared memory": "benchmarks.peers.zenoh_shm:ZenohSharedMemory",
+    DORA: "benchmarks.peers.dora_dataflow:DoraDataflow",
+    DORA_DEFAULTS: "benchmarks.peers.dora_dataflow:DoraDefaults",
     RAY_ACTORS: "benchmarks.peers.ray_actors:RayActors",
     RAY_GRAPH: "benchmarks.peers.ray_actors:RayCompiledGraph",
 }
