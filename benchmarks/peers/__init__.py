@@ -59,7 +59,7 @@ BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH, *_ON_RAY})
 """Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
 """
 
-ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
+ONE_IN_FLIGHT = (SPINNING, ONE_CORE, DORA_DEFAULTS)
 """Of W1 alone: settings for one frame in flight."""
 CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (*ONE_IN_FLIGHT, SPARE))
 """Of W1 and W2."""

@@ -1,16 +1,17 @@
 """dora: the stages are nodes of a dataflow that `dora run` starts; `python -m` of this module is one of them.
 
-Nodes write into the buffers that dora sends (`send_output_raw`). The producer and sink is a node as well. dora starts its
-nodes itself, so it starts a stand-in, from which this process gets the environment that makes it that node. (dora's
-"dynamic" nodes, which join from outside, all need the same port, and have to try until they get in.)
+Nodes write into the buffers that dora sends (`send_output_raw`). The producer and sink is a node as well. As dora
+starts its nodes itself, it starts a stand-in, from which this process gets the environment that makes it that node.
+(dora's "dynamic" nodes, which join from outside, all use the same port, and have to try until they get in.)
 
 With `queue_policy: backpressure` no frame is lost, but dora sends all of them through its daemon. By default they go
-from node to node in shared memory, and dora drops what is too much: such a chain is only ever given one frame at a time.
+from node to node in shared memory, and with several in flight some are lost or overtaken, however long the queues are:
+such a chain is only ever given one frame at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -19,11 +20,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import dora_cli  # noqa: F401 - the command `dora` is an own package: without it there is nothing to measure
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 from dora import Node
@@ -32,6 +32,7 @@ from benchmarks.peers.base import BlockingContestant
 from benchmarks.peers.spawned import STOP_TIMEOUT_S
 from benchmarks.work import KIB, MIB, WINDOW, Array, Work
 
+importlib.metadata.distribution("dora-rs-cli")  # raises an ImportError: the command is a package of its own
 DORA = Path(sysconfig.get_path("scripts")) / "dora"
 FRAME = "frame"
 ENVIRONMENT, END = "environment", "end"
@@ -45,26 +46,22 @@ POOL_FRAMES = WINDOW + 4
 
 
 class DoraDataflow(BlockingContestant):
-    queue: dict[str, Any] = {"queue_size": WINDOW, "queue_policy": "backpressure"}  # noqa: RUF012 - never changed
+    queue: Mapping[str, Any] = {"queue_size": WINDOW, "queue_policy": "backpressure"}
+    """Of each input."""
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         self._size = size
         self._directory = Path(tempfile.mkdtemp(prefix="dora-"))
-        os.mkfifo(self._directory / ENVIRONMENT)
-        os.mkfifo(self._directory / END)
-        dataflow = self._directory / "dataflow.yml"
-        dataflow.write_text(json.dumps({"nodes": self._nodes(stages, work)}))  # JSON is YAML too
-        path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._dora = subprocess.Popen(
-            [DORA, "run", dataflow], cwd=self._directory, env=os.environ | {"PYTHONPATH": path}, stdin=subprocess.DEVNULL
-        )
-        entries = (self._directory / ENVIRONMENT).read_bytes().decode().split("\0")
-        given = dict(entry.split("=", 1) for entry in entries if entry.startswith("DORA_"))
-        given.pop(PARENT, None)
-        self._end = (self._directory / END).open("wb")
+        environment, end = self._directory / ENVIRONMENT, self._directory / END
+        os.mkfifo(environment)
+        os.mkfifo(end)
+        self._dora = self._run(self._nodes(stages, work))
+        entries = [entry.partition("=") for entry in environment.read_bytes().decode().split("\0")]
+        given = {name: value for name, _, value in entries if name.startswith("DORA_") and name != PARENT}
+        self._end = end.open("wb")
         os.environ.update(given)
         self._node = Node()  # returns when all nodes are there
-        for name in given:
+        for name in given:  # they must not reach the next dataflow
             del os.environ[name]
 
     def send(self, frame: Array) -> None:
@@ -72,18 +69,18 @@ class DoraDataflow(BlockingContestant):
             np.copyto(np.frombuffer(buffer, np.uint8), frame)
 
     def receive(self) -> Array:
-        while (event := self._node.next())["type"] != "INPUT":
-            if event["type"] in {"STOP", "ERROR"}:
-                raise RuntimeError(f"the dataflow has ended: {event}")
-        frame: Array = event["value"].to_numpy(zero_copy_only=True)
-        return frame
+        while (event := self._node.next()) and event["type"] not in {"STOP", "ERROR"}:
+            if event["type"] == "INPUT":
+                frame: Array = event["value"].to_numpy(zero_copy_only=True)
+                return frame
+        raise RuntimeError(f"the dataflow has ended: {event}")
 
     def stage_pids(self) -> Sequence[int]:
         stages = [child for child in psutil.Process(self._dora.pid).children() if __name__ in child.cmdline()]
         return [child.pid for child in sorted(stages, key=lambda stage: int(stage.cmdline()[-1]))]
 
     async def stop(self) -> None:
-        del self._node
+        del self._node  # closes it
         self._end.close()
         self._dora.send_signal(signal.SIGINT)
         try:
@@ -93,31 +90,34 @@ class DoraDataflow(BlockingContestant):
             self._dora.wait()
         shutil.rmtree(self._directory)
 
+    def _run(self, nodes: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
+        dataflow = self._directory / "dataflow.yml"
+        dataflow.write_text(json.dumps({"nodes": nodes}))  # JSON is YAML too
+        path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {"PYTHONPATH": path}  # the stages import the benchmarks by that
+        return subprocess.Popen([DORA, "run", dataflow], cwd=self._directory, env=environment, stdin=subprocess.DEVNULL)
+
     def _nodes(self, stages: int, work: Work) -> list[dict[str, Any]]:
-        # A sample has room for a bit per byte besides (Arrow's marks of what is missing), and a header.
+        names = ["main", *(f"stage_{stage}" for stage in range(stages))]
+        arguments = [f"-m {__name__} {work.name} {self._size} {stage}" for stage in range(stages)]
+        commands = [("/bin/sh", STAND_IN), *((sys.executable, text) for text in arguments)]
+        # A sample has room for one more bit per byte (Arrow's marks of what is missing), and for a header.
         pool = max(LEAST_POOL_BYTES, POOL_FRAMES * (self._size * 9 // 8 + 4 * KIB))
-        sources = ["main", *(f"stage_{stage}" for stage in range(stages))]
-        commands = [
-            {"path": "/bin/sh", "args": STAND_IN},
-            *(
-                {"path": sys.executable, "args": f"-m {__name__} {work.name} {self._size} {stage}"}
-                for stage in range(stages)
-            ),
-        ]
         return [
             {
                 "id": name,
-                **command,
-                "inputs": {FRAME: {"source": f"{source}/{FRAME}", **self.queue}},
+                "path": program,
+                "args": text,
+                "inputs": {FRAME: {"source": f"{names[index - 1]}/{FRAME}", **self.queue}},  # main's: of the last one
                 "outputs": [FRAME],
                 "shared_memory_pool_size": pool,
             }
-            for name, source, command in zip(sources, [sources[-1], *sources], commands, strict=False)
+            for index, (name, (program, text)) in enumerate(zip(names, commands, strict=True))
         ]
 
 
 class DoraDefaults(DoraDataflow):
-    queue: dict[str, Any] = {}  # noqa: RUF012
+    queue: Mapping[str, Any] = {}
 
     async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
         async for out in super().stream(frames, 1):

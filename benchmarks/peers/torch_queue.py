@@ -1,5 +1,5 @@
-"""torch.multiprocessing: tensors in shared memory go through its queues as handles; a stage works in place and sends the
-tensor on. The producer has as many tensors as can be under way and uses them in turn, so that none is made per frame.
+"""torch.multiprocessing: tensors in shared memory go through its queues as handles; a stage works in place and sends
+the tensor on. The producer has as many tensors as can be under way and uses them in turn: none is made per frame.
 """
 
 from __future__ import annotations
