@@ -5,12 +5,13 @@ starts its nodes itself, it starts a stand-in, from which this process gets the 
 (dora's "dynamic" nodes, which join from outside, all use the same port, and have to try until they get in.)
 
 With `queue_policy: backpressure` no frame is lost, but dora sends all of them through its daemon. By default they go
-from node to node in shared memory, and with several in flight some are lost or overtaken, however long the queues are:
-such a chain is only ever given one frame at a time.
+from node to node in shared memory, and with several in flight some are lost, however long the queues are: such a chain
+is only ever given one frame at a time.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import json
 import os
@@ -30,6 +31,7 @@ from dora import Node
 
 from benchmarks.peers.base import BlockingContestant
 from benchmarks.peers.spawned import STOP_TIMEOUT_S
+from benchmarks.process_tree import mapped_shared_memory, tree_of
 from benchmarks.work import KIB, MIB, WINDOW, Array, Work
 
 importlib.metadata.distribution("dora-rs-cli")  # raises an ImportError: the command is a package of its own
@@ -48,6 +50,9 @@ POOL_FRAMES = WINDOW + 4
 class DoraDataflow(BlockingContestant):
     queue: Mapping[str, Any] = {"queue_size": WINDOW, "queue_policy": "backpressure"}
     """Of each input."""
+
+    def __init__(self) -> None:
+        atexit.register(lambda: remove(mapped_here()))
 
     async def start(self, stages: int, work: Work, size: int) -> None:
         self._size = size
@@ -80,6 +85,7 @@ class DoraDataflow(BlockingContestant):
         return [child.pid for child in sorted(stages, key=lambda stage: int(stage.cmdline()[-1]))]
 
     async def stop(self) -> None:
+        files = mapped_shared_memory(tree_of(self._dora.pid))
         del self._node  # closes it
         self._end.close()
         self._dora.send_signal(signal.SIGINT)
@@ -88,6 +94,7 @@ class DoraDataflow(BlockingContestant):
         except subprocess.TimeoutExpired:
             self._dora.kill()  # the nodes notice it
             self._dora.wait()
+        remove(files - mapped_here())
         shutil.rmtree(self._directory)
 
     def _run(self, nodes: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
@@ -117,11 +124,24 @@ class DoraDataflow(BlockingContestant):
 
 
 class DoraDefaults(DoraDataflow):
+    """From node to node."""
+
     queue: Mapping[str, Any] = {}
 
     async def stream(self, frames: Iterable[Array], window: int) -> AsyncIterator[Array]:
         async for out in super().stream(frames, 1):
             yield out
+
+
+def mapped_here() -> set[Path]:
+    """Files in /dev/shm that this process has mapped: it needs some of them for its next dataflow."""
+    return mapped_shared_memory([psutil.Process()])
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Each process leaves a file in /dev/shm, until another that uses the same transport (zenoh) finds it."""
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def fill(buffer: Any, frame: Array, work: Work) -> None:
