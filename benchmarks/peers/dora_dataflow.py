@@ -65,7 +65,7 @@ class DoraDataflow(BlockingContestant):
         given = {name: value for name, _, value in entries if name.startswith("DORA_") and name != PARENT}
         self._end = end.open("wb")
         os.environ.update(given)
-        self._node = Node()  # returns when all nodes are there
+        self._node: Any = Node()  # returns when all nodes are there
         for name in given:  # they must not reach the next dataflow
             del os.environ[name]
 
@@ -154,7 +154,7 @@ def fill(buffer: Any, frame: Array, work: Work) -> None:
 
 def run_stage(work: Work, size: int) -> None:
     """Body of a stage; ends with the dataflow."""
-    node = Node()
+    node: Any = Node()  # dora's type hints lack send_output_raw
     for event in node:
         if event["type"] == "INPUT":
             with node.send_output_raw(FRAME, size) as buffer:
