@@ -17,7 +17,7 @@ from benchmarks.work import SIZES, Work
 NAME = "W3"
 CASES = {"1 stage": 1, "4 stages": 4}
 QUICK_CASES = ("4 stages",)
-CONTESTANTS = (peers.OURS, peers.MP_QUEUE, peers.ICEORYX2, peers.EZMSG)
+CONTESTANTS = (peers.OURS, peers.MP_QUEUE, peers.TORCH, peers.ICEORYX2, peers.EZMSG, peers.DORA)
 QUICK_CONTESTANTS = (peers.OURS, peers.MP_QUEUE)
 
 

@@ -16,6 +16,8 @@ RING = "shared-memory ring"
 EZMSG = "ezmsg"
 MP_QUEUE = "multiprocessing.Queue"
 EXECUTOR = "ProcessPoolExecutor"
+TORCH = "torch.multiprocessing.Queue"
+DORA, DORA_DEFAULTS = "dora, backpressure", "dora"
 RAY_ACTORS, RAY_GRAPH = "Ray actors", "Ray compiled graph"
 
 _ADAPTERS = {
@@ -30,11 +32,14 @@ _ADAPTERS = {
     "pyzmq ipc": "benchmarks.peers.zmq_ipc:ZmqIpc",
     "multiprocessing.Pipe": "benchmarks.peers.mp_pipe:MultiprocessingPipe",
     MP_QUEUE: "benchmarks.peers.mp_queue:MultiprocessingQueue",
+    TORCH: "benchmarks.peers.torch_queue:TorchQueue",
     "multiprocessing.Pool": "benchmarks.peers.mp_pool:MultiprocessingPool",
     EXECUTOR: "benchmarks.peers.process_pool_executor:ProcessPools",
     "loky": "benchmarks.peers.loky_executor:LokyExecutor",
     "MPIRE": "benchmarks.peers.mpire_pool:MpirePool",
     "zenoh shared memory": "benchmarks.peers.zenoh_shm:ZenohSharedMemory",
+    DORA: "benchmarks.peers.dora_dataflow:DoraDataflow",
+    DORA_DEFAULTS: "benchmarks.peers.dora_dataflow:DoraDefaults",
     RAY_ACTORS: "benchmarks.peers.ray_actors:RayActors",
     RAY_GRAPH: "benchmarks.peers.ray_actors:RayCompiledGraph",
 }
@@ -54,7 +59,7 @@ BUSY_WHILE_IDLE = frozenset({RAY_ACTORS, RAY_GRAPH, *_ON_RAY})
 """Contestants whose processes do not sleep when nothing is sent: the others must not have to share the cores with them.
 """
 
-ONE_IN_FLIGHT = (SPINNING, ONE_CORE)
+ONE_IN_FLIGHT = (SPINNING, ONE_CORE, DORA_DEFAULTS)
 """Of W1 alone: settings for one frame in flight."""
 CONTESTANTS = tuple(name for name in _ADAPTERS if name not in (*ONE_IN_FLIGHT, SPARE))
 """Of W1 and W2."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import operator
 import sys
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import benchmarks.__main__ as command_line
-from benchmarks import environment, peers
+from benchmarks import environment, peers, w3_start
 from benchmarks.allotment import Allotment
 from benchmarks.bench import Bench, Options, Racer
 from benchmarks.driver_process import ContestantError
@@ -313,6 +315,14 @@ def test_every_target_can_be_met_by_what_its_question_measures():
             assert (target.at_most is None) != (target.at_least is None)
             if question.name in {"W2", "W3", "W4", "W5", "W6"}:
                 assert {key.contestant for key in (target.figure, target.base) if key} <= names
+
+
+def test_every_contestant_has_its_adapter():
+    for adapter in (peers._ADAPTERS | peers._ON_RAY).values():
+        module, _, name = adapter.partition(":")
+        source = Path(importlib.util.find_spec(module).origin).read_text()  # not imported: few are installed
+        assert name in {node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    assert {*peers.QUICK_CONTESTANTS, *peers.ONE_IN_FLIGHT, *w3_start.CONTESTANTS} <= peers._ADAPTERS.keys()
 
 
 def test_a_peer_that_cannot_be_installed_leaves_out_itself_alone():
