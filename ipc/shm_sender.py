@@ -18,7 +18,7 @@ from remotemedia.core.frames import MediaFrame
 from remotemedia.ipc import codec, references
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import MARK, Stamp
-from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell
+from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell, fence
 from remotemedia.ipc.lane import ACKNOWLEDGED, BASE, FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
 from remotemedia.ipc.parcels import InFlight, Lent, ShmParcel, Slot
@@ -425,6 +425,7 @@ class ShmSender:
             parcel.layout,
         )
         reached = getattr(sample, "__assume_init")().send()
+        fence()
         for bell in self._bells:
             bell.ring_for(DATA)
         # All that is left to do here is done while the receivers wake up.

@@ -299,6 +299,10 @@ class WorkerPool(Blocking):
             return
         are_there = all(slot.state == "ready" for slot in parts.slots.values())
         waiting = self._standstill.look(is_starving=are_there and exchange.is_starving)
+        if self._standstill.is_suspected:
+            # Nobody should have to be woken by this; but a ring costs less than a pool.
+            _logger.warning("the pipeline stands still; all its processes are woken. %s", parts.fabric.channel_states())
+            parts.fabric.wake_all()
         if waiting:
             names = [self._plan.graph.ids[index] for index in waiting]
             self._fail(PipelineStalled(names, self._config.channel.queue_frames))

@@ -37,3 +37,8 @@ class Standstill:
             return []
         self._looks += 1
         return waiting if self._looks >= _LOOKS else []
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether the next look may find that everything stands still."""
+        return self._looks == _LOOKS - 1

@@ -78,7 +78,7 @@ async def test_while_the_pool_is_idle(place: Place, run_script: RunScript, tmp_p
     assert len(pool_ids) == 1
     script.kill_and_reap()
     expect_orphans_gone(place)
-    assert not any(is_running(pid) for pid in workers)
+    until(lambda: not any(is_running(pid) for pid in workers), "the workers to be dead with all their threads")
     told = sorted(diary.read_text().split("\n")[:-1])
     assert told == ["a cleanup", "a initialize", "b cleanup", "b initialize"]
     await expect_swept(place, pool_ids)

@@ -19,6 +19,7 @@ from remotemedia.config import ChannelConfig, PoolConfig, RestartPolicy
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.ipc.lane import GENERATION, ONE_REQUEST
+from remotemedia.workers import feed
 from remotemedia.workers.pool import WorkerPool
 
 ALWAYS = RestartPolicy(max_restarts=10_000, backoff_s=(0.001, 0.002), max_attempts=1_000)
@@ -184,7 +185,10 @@ async def test_the_origin_is_gone_before_its_frames_are_taken(place: Place, tmp_
         assert requests(pool, 1) == 1
 
 
-async def test_the_origin_is_gone_before_the_user_takes_its_frames(place: Place) -> None:
+async def test_the_origin_is_gone_before_the_user_takes_its_frames(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_TOP_UP_S", 60.0)  # all six go in at once, however slow that is
     async with WorkerPool([Own("a"), OwnFirst("b")], config=PoolConfig(restart=ALWAYS)) as pool:
         stream = pool.stream(frame(number) for number in range(6))
         kept = [(0, await anext(stream))]

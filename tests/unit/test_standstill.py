@@ -63,3 +63,14 @@ def test_nobody_who_wants_outputs_is_no_standstill() -> None:
     standstill = Standstill(boards)
     assert _looks(standstill, 10, is_starving=False) == []
     assert _looks(standstill, 3) == [0]
+
+
+def test_before_the_last_look_it_is_suspected() -> None:
+    boards = _boards(1)
+    _block(boards[0])
+    standstill = Standstill(boards)
+    suspected = []
+    for _ in range(4):
+        standstill.look(is_starving=True)
+        suspected.append(standstill.is_suspected)
+    assert suspected == [False, False, True, False]
