@@ -5,7 +5,7 @@ waits for (DATA, CREDIT, ACKNOWLEDGEMENT, REPETITION), looks once more whether t
 eventfd. Whoever brings something looks at the word afterwards, and rings only if it is asked for. Neither can miss the
 other as long as both "write, then read" pairs keep their order across the two processes (Dekker's protocol), which
 needs a full fence between the write and the read. On x86-64 every locked instruction is one, and both sides execute
-some between the two: the ringer when iceoryx2 drops or sends a sample (reference counts), the owner in `park`.
+some between the two: the ringer when iceoryx2 drops a sample (reference counts) or in `fence`, the owner in `park`.
 Elsewhere the bell is always rung.
 
 An owner that looks for what it waits for before it sleeps (remotemedia.workers.spinning) takes back what it has asked

@@ -12,24 +12,13 @@ import numpy as np
 import torch
 import torch.multiprocessing  # teaches the queues of multiprocessing to send tensors, here and in the stages
 
+from benchmarks.peers.mp_queue import QueueLink
 from benchmarks.peers.spawned import Link, SpawnedChain
 from benchmarks.work import WINDOW, Array, Work
 
 
-class TensorLink:
-    """Both ends are the queue itself."""
-
-    def __init__(self, context: SpawnContext) -> None:
-        self._queue = context.Queue()
-
-    def outlet(self) -> TensorLink:
-        return self
-
-    def inlet(self) -> TensorLink:
-        return self
-
-    def loan(self, frame: Array) -> Array:
-        return frame
+class TensorLink(QueueLink):
+    """A queue of tensors."""
 
     def send(self, frame: Array) -> None:
         """What `receive` gave is in shared memory already; a fresh array is moved there by the queue."""
@@ -39,10 +28,6 @@ class TensorLink:
     def receive(self) -> Array:
         frame: Array = self._queue.get().numpy()
         return frame
-
-    def close(self) -> None:
-        self._queue.close()
-        self._queue.cancel_join_thread()
 
 
 class TorchQueue(SpawnedChain):
