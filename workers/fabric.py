@@ -204,24 +204,6 @@ class Fabric:
             self._bells[stage] = Doorbell(spec.fd, self.ledger.region(spec.word, 1))
         return self._bells[stage]
 
-    def wake_all(self) -> None:
-        """Ring every process's doorbell: each looks once more for what it waits for."""
-        for stage in self._fds:
-            self._bell(stage).ring()
-
-    def channel_states(self) -> list[str]:
-        """For a log: what the ledger says of each lane of each channel, and what each process sleeps for."""
-        lines = [f"stage {stage} sleeps for {self._bell(stage).word[0]:#x}" for stage in self._fds]
-        for route in self._plan.routes.values():
-            spec = route.shared
-            for index in range(spec.receivers if spec is not None else 0):
-                assert spec is not None
-                lane = spec.lane(index, self.ledger)
-                tickets = [[f"{word:#x}" for word in lane.tickets(turn)] for turn in range(2)]
-                words = [f"{word:#x}" for word in lane.words]
-                lines.append(f"{spec.name} lane {index}: words {words}, {lane.position}, tickets {tickets}")
-        return lines
-
     def sender(self, producer: int) -> Sender:
         """The sending end of an inline stage, or of FEED."""
         return self._senders[producer]

@@ -188,7 +188,8 @@ class WorkerPool(Blocking):
             raise self._error
         if remote:
             parts.begin_rounds(loop, weakly(self._on_notice), weakly(self._on_limit), weakly(self._on_round))
-            self._standstill = Standstill(parts.fabric.boards)
+            boards = parts.fabric.boards
+            self._standstill = Standstill(boards, [boards[index] for index in remote])
             parts.begin_spares(loop)
         if parts.home is not None:
             parts.home.hold()
@@ -299,10 +300,6 @@ class WorkerPool(Blocking):
             return
         are_there = all(slot.state == "ready" for slot in parts.slots.values())
         waiting = self._standstill.look(is_starving=are_there and exchange.is_starving)
-        if self._standstill.is_suspected:
-            # Nobody should have to be woken by this; but a ring costs less than a pool.
-            _logger.warning("the pipeline stands still; all its processes are woken. %s", parts.fabric.channel_states())
-            parts.fabric.wake_all()
         if waiting:
             names = [self._plan.graph.ids[index] for index in waiting]
             self._fail(PipelineStalled(names, self._config.channel.queue_frames))

@@ -19,9 +19,12 @@ _LOOKS = 3
 class Standstill:
     """Looks at the boards of all stages of a pool."""
 
-    def __init__(self, boards: Sequence[Board]) -> None:
-        self._boards = boards
+    def __init__(self, boards: Sequence[Board], workers: Sequence[Board]) -> None:
+        """`workers`: those of the boards that belong to processes of their own, which show that they are alive."""
+        self._boards, self._workers = boards, workers
         self._seen: list[tuple[int, bool]] = []
+        self._beats: list[int] = []
+        """Of the workers, when what was seen was new."""
         self._looks = 0
 
     def look(self, *, is_starving: bool) -> list[int]:
@@ -34,11 +37,9 @@ class Standstill:
         waiting = [index for index, board in enumerate(self._boards) if board.waits]
         if not is_starving or at_work or not waiting or signs != self._seen:
             self._seen, self._looks = signs, 0
+            self._beats = [board.beats for board in self._workers]
             return []
+        if any(board.beats == before for board, before in zip(self._workers, self._beats, strict=True)):
+            return []  # a worker that is stopped looks idle, and may be what all wait for: see rounds.py
         self._looks += 1
         return waiting if self._looks >= _LOOKS else []
-
-    @property
-    def is_suspected(self) -> bool:
-        """Whether the next look may find that everything stands still."""
-        return self._looks == _LOOKS - 1

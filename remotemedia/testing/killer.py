@@ -133,6 +133,7 @@ class Killer:
         self._dead[worker.worker_id] = worker.pid
         self.deaths[worker.node] += 1
         _send(worker.pid, number)
+        _send(worker.pid, signal.SIGCONT)  # to one that another blow has stopped, SIGSEGV comes only when it goes on
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -190,6 +190,17 @@ async def test_a_frozen_worker_is_killed_and_a_paused_one_goes_on(pool: FakePool
     assert killer.deaths == Counter(n0=1)
 
 
+async def test_a_paused_worker_dies_of_the_crash_that_comes_meanwhile(pool: FakePool) -> None:
+    killer = Killer(pool, 0, 1.0)
+    killer.strike(blow(PAUSE, standstill_s=3600.0))
+    await until_state(pool.processes[0].pid, "T")
+    killer.strike(blow(SEGV))
+    await until(lambda: pool.processes[0].poll() is not None)
+    assert pool.processes[0].returncode == -signal.SIGSEGV
+    for waker in killer._wakers:
+        waker.cancel()
+
+
 async def test_a_killer_that_is_called_off_leaves_nobody_stopped(pool: FakePool) -> None:
     killer = Killer(pool, 0, 3600.0)
     running = asyncio.ensure_future(killer.run())
