@@ -118,7 +118,10 @@ class Process:
         if self.ended:
             self._thread.join()
             if self._error is not None:
-                raise self._error
+                try:
+                    raise self._error
+                finally:
+                    self._error = None  # its frames hold views, and those lead back here
 
     def kill(self) -> None:
         """It does nothing more that others could see."""
