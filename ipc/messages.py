@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatch, RemoteTraceback
+from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatch
+from remotemedia.core.remote_errors import RemoteTraceback
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 2**20

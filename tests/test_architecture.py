@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 # The first entry whose name is the module's, or a package around it, holds. What is not listed may import anything.
 MAY_IMPORT = {
-    "remotemedia.ipc": ["remotemedia.ipc", "remotemedia.core.exceptions", "remotemedia.core.figures",
-                        "remotemedia.core.frames", "remotemedia.config", "remotemedia.events"],
+    "remotemedia.ipc": ["remotemedia.ipc", "remotemedia.core.exceptions", "remotemedia.core.remote_errors",
+                        "remotemedia.core.figures", "remotemedia.core.frames", "remotemedia.config",
+                        "remotemedia.events"],
     "remotemedia.core.pipeline": ["remotemedia.core", "remotemedia.config", "remotemedia.events",
                                   "remotemedia.manifest", "remotemedia.executors", "remotemedia.log"],
     "remotemedia.core": ["remotemedia.core"],

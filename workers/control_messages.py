@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from remotemedia.core.exceptions import NodeError, RemoteTraceback, described, raised
+from remotemedia.core.exceptions import NodeError
+from remotemedia.core.remote_errors import RemoteTraceback, described, raised
 from remotemedia.ipc.messages import Answer, Custom, decode, encode
 from remotemedia.workers.stage import Stage
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from remotemedia.core.exceptions import RemoteTraceback
+from remotemedia.core.remote_errors import RemoteTraceback
 from remotemedia.events import Event
 
 _MOST_UNREAD = 256

@@ -11,9 +11,8 @@ from remotemedia.core.exceptions import (
     WorkerDied,
     WorkerError,
     WorkerIdentity,
-    described,
-    raised,
 )
+from remotemedia.core.remote_errors import described, raised
 from remotemedia.events import FrameFailed, FrameSkipped
 from remotemedia.ipc.messages import Failed, FailedPhase, decode
 from remotemedia.workers.event_bus import EventBus

@@ -8,15 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from remotemedia.config import OnError
-from remotemedia.core.exceptions import (
-    NodeError,
-    NodeInitializeError,
-    RemoteMediaError,
-    WorkerIdentity,
-    described,
-    raised,
-)
+from remotemedia.core.exceptions import NodeError, NodeInitializeError, RemoteMediaError, WorkerIdentity
 from remotemedia.core.graph import Graph
+from remotemedia.core.remote_errors import described, raised
 from remotemedia.workers.fabric import Fabric
 from remotemedia.workers.frame_errors import FrameErrors, inline_error
 from remotemedia.workers.stage import NodeFailure, Stage, cleanup, initialize

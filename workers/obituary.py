@@ -12,15 +12,14 @@ from remotemedia.core.exceptions import (
     NodeProcessError,
     ProtocolError,
     ProtocolVersionMismatch,
-    RemoteTraceback,
     WorkerDied,
     WorkerError,
     WorkerIdentity,
     WorkerStartError,
     WorkerStartTimeout,
     WorkerUnresponsive,
-    raised,
 )
+from remotemedia.core.remote_errors import RemoteTraceback, raised
 from remotemedia.ipc.messages import Failed
 from remotemedia.workers.diagnose import Hang, OomFacts, ProcessFacts, explain
 from remotemedia.workers.lifecycle import KILL_S, LifeState, Phase

@@ -25,12 +25,12 @@ from remotemedia.core.exceptions import (
     RemoteMediaError,
     WorkerError,
     WorkerIdentity,
-    raised,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.html import table
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import serialize_node_async
+from remotemedia.core.remote_errors import raised
 from remotemedia.events import Closed, Event, FrameDropped, MemoryWarning, Stalled
 from remotemedia.ipc.messages import Answer, Custom, FromWorker, Ready, Skipped, Stacks
 from remotemedia.workers import sweep

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from remotemedia.config import OnError
 from remotemedia.core import stats
 from remotemedia.core.calling import SPECIAL_RESULTS, CallStyle, call_style, maybe_await, outputs_of
-from remotemedia.core.exceptions import ChannelBroken, RemoteTraceback
+from remotemedia.core.exceptions import ChannelBroken
 from remotemedia.core.node import NO_SESSION, Node
+from remotemedia.core.remote_errors import RemoteTraceback
 from remotemedia.ipc.channel import END, FAILED, LAST, MARK, OPEN, START, Frame, Sender, Stamp
 from remotemedia.ipc.doorbell import ACKNOWLEDGEMENT, CREDIT, DATA, REPETITION, OwnDoorbell
 from remotemedia.ipc.lane import Position

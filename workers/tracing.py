@@ -21,8 +21,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from remotemedia._version import __version__
 from remotemedia.config import Tracing
-from remotemedia.core.exceptions import ProtocolError, RemoteTraceback
+from remotemedia.core.exceptions import ProtocolError
 from remotemedia.core.frames import MediaFrame
+from remotemedia.core.remote_errors import RemoteTraceback
 from remotemedia.events import Closed, Died, Event, Restarted
 from remotemedia.ipc.channel import FAILED, LAST, MARK, Frame, Sender, Stamp
 from remotemedia.ipc.messages import Failed, decode

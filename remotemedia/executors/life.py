@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from remotemedia.core.calling import maybe_await
-from remotemedia.core.exceptions import NodeError, NodeInitializeError, WorkerIdentity, described, raised
+from remotemedia.core.exceptions import NodeError, NodeInitializeError, WorkerIdentity
 from remotemedia.core.node import Node
+from remotemedia.core.remote_errors import described, raised
 from remotemedia.executors.segment import FAILURES
 from remotemedia.log import get_logger
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from remotemedia.core.calling import SPECIAL_RESULTS, outputs_of
-from remotemedia.core.exceptions import NodeProcessError, WorkerIdentity, described, raised
+from remotemedia.core.exceptions import NodeProcessError, WorkerIdentity
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
+from remotemedia.core.remote_errors import described, raised
 from remotemedia.executors.streaming import StreamingDriver
 from remotemedia.executors.turn import Turn
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from remotemedia.core.exceptions import MalformedMessage, NodeError, PoolClosed, RemoteTraceback
+from remotemedia.core.exceptions import MalformedMessage, NodeError, PoolClosed
+from remotemedia.core.remote_errors import RemoteTraceback
 from remotemedia.ipc.messages import Answer, Custom
 from remotemedia.workers.control_messages import ControlDesk
 

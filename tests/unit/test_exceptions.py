@@ -16,7 +16,6 @@ from remotemedia.core.exceptions import (
     ProtocolVersionMismatch,
     RemoteExceptionText,
     RemoteMediaError,
-    RemoteTraceback,
     RestartLimitExceeded,
     SerializationError,
     SharedMemoryExhausted,
@@ -26,6 +25,7 @@ from remotemedia.core.exceptions import (
     WorkerIdentity,
     WorkerUnresponsive,
 )
+from remotemedia.core.remote_errors import RemoteTraceback
 
 CLASSES = [
     kind

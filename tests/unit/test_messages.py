@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatch, RemoteTraceback
+from remotemedia.core.exceptions import MalformedMessage, ProtocolVersionMismatch
+from remotemedia.core.remote_errors import RemoteTraceback
 from remotemedia.ipc import messages as m
 
 text = st.text()  # without surrogates: what is not Unicode has a test of its own

@@ -13,9 +13,10 @@ from typing import Any
 from remotemedia._version import __version__
 from remotemedia.config import OnError
 from remotemedia.core.calling import maybe_await, needs_event_loop
-from remotemedia.core.exceptions import ProtocolError, described
+from remotemedia.core.exceptions import ProtocolError
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
+from remotemedia.core.remote_errors import described
 from remotemedia.ipc.control import ControlClient
 from remotemedia.ipc.doorbell import OwnDoorbell
 from remotemedia.ipc.ledger import Ledger

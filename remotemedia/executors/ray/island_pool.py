@@ -27,11 +27,11 @@ from remotemedia.core.exceptions import (
     RemoteMediaError,
     SerializationError,
     WorkerIdentity,
-    described,
 )
 from remotemedia.core.graph import Graph
 from remotemedia.core.node import Node
 from remotemedia.core.node_serialization import load_node
+from remotemedia.core.remote_errors import described
 from remotemedia.executors.ray.intake import Intake
 from remotemedia.executors.ray.parcels import ParcelLost, Stored, pack, unpack
 from remotemedia.executors.ray.relay import Delivery

@@ -13,7 +13,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from remotemedia.core.exceptions import SerializationError, described
+from remotemedia.core.exceptions import SerializationError
+from remotemedia.core.remote_errors import described
 from remotemedia.ipc import codec
 
 _MOST_INLINE_BYTES = 64 * 1024
