@@ -67,7 +67,7 @@ class Exchange:
         self._source_run: Stream | None = None
         self._source_start = 0
         self.sessions = Sessions(self, {} if session_names is None else session_names)
-        self.line = Line(window.has_room)
+        self.line = Line()
         self._error: BaseException | None = None
         self._is_draining = False
         self._drained: asyncio.Future[None] | None = None

@@ -1,14 +1,12 @@
 """The line of those who wait for room at the entrance of a pool: first come, first served.
 
-Only the first in line looks for room, so that one that is freed wakes one of them and not all; and it is left asleep
-where it would find none.
+Only the first in line looks for room, so that one that is freed wakes one of them and not all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -44,11 +42,7 @@ class Turn:
 class Line:
     """Who waits: `waiting`, in order of arrival."""
 
-    def __init__(self, has_room: Callable[[], bool]) -> None:
-        """`has_room`: whether the first may be let in, as far as the pool's window goes. Call `wake_first` when that
-        has changed.
-        """
-        self._has_room = has_room
+    def __init__(self) -> None:
         self.waiting: deque[Waiting] = deque()
 
     def lets(self, who: Waiting) -> bool:
@@ -72,7 +66,7 @@ class Line:
 
     def wake_first(self) -> None:
         """There may be room."""
-        if self.waiting and self._has_room():
+        if self.waiting:
             self.waiting[0].wake()
 
     def wake_all(self) -> None:
