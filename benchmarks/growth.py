@@ -1,4 +1,8 @@
-"""Growth: does a frame cost the same with many stages, with many sessions, and after a million frames?"""
+"""Growth: does a frame cost the same with many stages, with many sessions, and after a million frames?
+
+All with the pool's own settings. With eight frames in flight, as in W2, sixteen stages would nearly all be asleep, and
+each frame would wake each of them: that would tell of wake-ups, which W1 and W2 do.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks import peers
-from benchmarks.bench import Bench, Metrics, Racer
-from benchmarks.commands import Call, Start
+from benchmarks.bench import Bench, Racer
+from benchmarks.commands import Call
 from benchmarks.driver_process import ContestantError
 from benchmarks.process_tree import cpu_seconds, pss_bytes, tree_of
 from benchmarks.questions import Question
 from benchmarks.report import Key, Target
-from benchmarks.w2_streaming import measure as measure_stream
-from benchmarks.work import SIZES, WINDOW, FrameSource, Work
+from benchmarks.work import SIZES, FrameSource, Work
 
 NAME = "growth"
 SIZE = SIZES["4 KB"]
@@ -53,12 +56,29 @@ class Gauge:
         return figures
 
 
+async def many_stages(count: int, frames: int) -> dict[str, float]:
+    """A stream of so many frames through a chain of `count` stages, which has `count` + 1 hops."""
+    from benchmarks.peers.our_nodes import AddOne
+    from remotemedia import WorkerPool
+
+    source = FrameSource(SIZE, Work.ADD_ONE, count)
+    async with WorkerPool([AddOne(name=f"stage_{index}") for index in range(count)]) as pool:
+        async for out in pool.stream(source.frames_for(0.0, WARM_UP_FRAMES)):
+            source.check(out)
+        gauge = Gauge()
+        async for out in pool.stream(source.frames_for(0.0, frames)):
+            source.check(out)
+        figures = gauge.figures(frames, hops=count + 1)
+    source.check_count()
+    return figures
+
+
 async def many_sessions(count: int, frames: int) -> dict[str, float]:
     """`count` sessions of one pool of one stage at once, about so many frames in all, each session checked."""
     from benchmarks.peers.our_nodes import AddOne
-    from remotemedia import PoolConfig, WorkerPool
+    from remotemedia import WorkerPool
 
-    async with WorkerPool([AddOne()], config=PoolConfig(in_flight_frames=WINDOW)) as pool:
+    async with WorkerPool([AddOne()]) as pool:
 
         async def one(name: str, each: int) -> None:
             source = FrameSource(SIZE, Work.ADD_ONE, stages=1)
@@ -83,11 +103,11 @@ async def _send_all(session: object, frames: object) -> None:
 async def many_frames(marks: Sequence[int]) -> list[dict[str, float]]:
     """Figures of one stream through one stage at each of the marks, each since the one before."""
     from benchmarks.peers.our_nodes import AddOne
-    from remotemedia import PoolConfig, WorkerPool
+    from remotemedia import WorkerPool
 
     source = FrameSource(SIZE, Work.ADD_ONE, stages=1)
     found: list[dict[str, float]] = []
-    async with WorkerPool([AddOne()], config=PoolConfig(in_flight_frames=WINDOW)) as pool:
+    async with WorkerPool([AddOne()]) as pool:
         async for out in pool.stream(source.frames_for(0.0, WARM_UP_FRAMES)):
             source.check(out)
         gauge, done = Gauge(), 0
@@ -105,11 +125,11 @@ def run(bench: Bench) -> None:
     marks = [case for case in FRAMES if case in QUICK_CASES or not is_quick]
     for case in bench.cases(NAME, [case for case in (*STAGES, *SESSIONS) if case in QUICK_CASES or not is_quick]):
         if case in STAGES:
-            measure = partial(stages, bench, STAGES[case])
+            frames = (6_000 if is_quick else 60_000) // (STAGES[case] + 1)
+            call = Call("benchmarks.growth:many_stages", (STAGES[case], frames))
         else:
             call = Call("benchmarks.growth:many_sessions", (SESSIONS[case], 3_000 if is_quick else 20_000))
-            measure = partial(bench.call_apart, call)
-        bench.race(NAME, case, [Racer(peers.OURS, measure)], ROUNDS)
+        bench.race(NAME, case, [Racer(peers.OURS, partial(bench.call_apart, call))], ROUNDS)
     for case in bench.cases(NAME, [", ".join(marks)]):
         try:
             with bench.fresh_driver() as driver:
@@ -120,18 +140,6 @@ def run(bench: Bench) -> None:
             return
         for mark, figures in zip(marks, found, strict=True):
             bench.report.add(NAME, mark, peers.OURS, figures)
-
-
-def stages(bench: Bench, count: int) -> Metrics:
-    """One round of a stream through so many stages; a chain of n stages has n + 1 hops."""
-    with bench.fresh_driver(peers.OURS) as driver:
-        driver.ask(Start(count, Work.ADD_ONE, SIZE), bench.options.deadline_s)
-        figures = measure_stream(driver, bench.options.round_s, bench.options.deadline_s)
-        return {
-            "cpu_us_per_hop": 1e3 * figures["cpu_s_per_1000"] / (count + 1),
-            "frames_per_s": figures["frames_per_s"],
-            "pss_mb": figures["pss_mb"],
-        }
 
 
 def _figure(case: str, metric: str) -> Key:
@@ -153,7 +161,7 @@ def _flat(most: str, least: str, is_quick: bool = True) -> tuple[Target, Target]
 
 QUESTION = Question(
     name=NAME,
-    title=f"4 KB frames (+1), window {WINDOW}: CPU µs per frame and hop / frames/s / MB in all (PSS)",
+    title="4 KB frames (+1): CPU µs per frame and hop / frames/s / MB in all (PSS)",
     metrics=("cpu_us_per_hop", "frames_per_s", "pss_mb"),
     run=run,
     share=9.0,
