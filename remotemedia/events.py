@@ -7,6 +7,7 @@ Every event says which worker it is about (`node` is "" where it is about the wh
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, ClassVar, Self
@@ -38,6 +39,11 @@ class Event:
             reason=reason,
             **more,
         )
+
+    @property
+    def words(self) -> str:
+        """What has happened: "frame skipped"."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).lower()
 
     def __str__(self) -> str:
         about = ""

@@ -101,8 +101,7 @@ class Observers:
         """Something has happened: a sink of the pool's events."""
         self._history.add(event)
         if event.worker_id is not None:
-            what = type(event).__name__.lower()
-            text = f"{what}: {event.reason}" if event.reason else what
+            text = f"{event.words}: {event.reason}" if event.reason else event.words
             self._last_event[event.worker_id] = text.partition("\n")[0][:200], self._loop.time()
 
     def _on_gone(self, observer: Observer) -> None:

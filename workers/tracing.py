@@ -183,7 +183,7 @@ class PoolTracing:
                 "remotemedia.generation": event.generation,
                 "remotemedia.reason": event.reason.partition("\n")[0],
             }
-            traced.span.add_event(f"worker {type(event).__name__.lower()}", attributes, traced.wall_ns(now_ns))
+            traced.span.add_event(f"worker {event.words}", attributes, traced.wall_ns(now_ns))
 
     def fail(self, problem: str) -> None:
         """Nothing will come out any more."""

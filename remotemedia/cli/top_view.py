@@ -135,7 +135,7 @@ def _table(pool: WatchedPool, state: ScreenState) -> RenderableType:
     from rich.text import Text
 
     assert pool.view is not None
-    table = Table(box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False, expand=True)  # the last column takes the rest
     for column in COLUMNS:
         table.add_column(
             column, justify="left" if column in _LEFT else "right", no_wrap=True,

@@ -79,3 +79,8 @@ async def test_a_snapshot_shows_where_inputs_queue(place: str, tmp_path: Path) -
         results: list[Any] = await asyncio.gather(*calls)
         assert results == ["x", *[""] * 5]
         assert [worker.queue for worker in pool.snapshot().workers] == [0, 0]
+
+
+def test_an_event_says_in_words_what_has_happened() -> None:
+    assert events.Died().words == "died"
+    assert events.FrameSkipped(frame=3).words == "frame skipped"
