@@ -34,7 +34,7 @@ class NodeEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host: Annotated[
         Name | None, Meta(description='Name, address or label of its machine, for executor "ray"')
     ] = None
-    replicas: Annotated[int, Meta(ge=1, le=1, description="Workers that share the node's work; 1 for now")] = 1
+    replicas: Annotated[int, Meta(ge=1, le=1, description="Workers that share the node's work: only 1 so far")] = 1
 
 
 class Connection(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
