@@ -150,7 +150,7 @@ def flat(report: Report, footnote: str) -> Picture | None:
         return None
     return lines.draw(
         panels, columns=3, footnote=footnote, title="Growth",
-        subtitle="4 KB frames, 8 in flight, memory of all processes; flat lines are good "
+        subtitle="4 KB frames, memory of all processes; flat lines are good "
         "(stages are processes: each has memory of its own)",
     )  # fmt: skip
 
