@@ -56,23 +56,6 @@ class Gauge:
         return figures
 
 
-async def many_stages(count: int, frames: int) -> dict[str, float]:
-    """A stream of so many frames through a chain of `count` stages, which has `count` + 1 hops."""
-    from benchmarks.peers.our_nodes import AddOne
-    from remotemedia import WorkerPool
-
-    source = FrameSource(SIZE, Work.ADD_ONE, count)
-    async with WorkerPool([AddOne(name=f"stage_{index}") for index in range(count)]) as pool:
-        async for out in pool.stream(source.frames_for(0.0, WARM_UP_FRAMES)):
-            source.check(out)
-        gauge = Gauge()
-        async for out in pool.stream(source.frames_for(0.0, frames)):
-            source.check(out)
-        figures = gauge.figures(frames, hops=count + 1)
-    source.check_count()
-    return figures
-
-
 async def many_sessions(count: int, frames: int) -> dict[str, float]:
     """`count` sessions of one pool of one stage at once, about so many frames in all, each session checked."""
     from benchmarks.peers.our_nodes import AddOne
@@ -100,24 +83,32 @@ async def _send_all(session: object, frames: object) -> None:
         await session.send(frame)  # type: ignore[attr-defined]
 
 
-async def many_frames(marks: Sequence[int]) -> list[dict[str, float]]:
-    """Figures of one stream through one stage at each of the marks, each since the one before."""
+async def many_frames(stages: int, marks: Sequence[int]) -> list[dict[str, float]]:
+    """Figures of one stream through so many stages, which have a hop more, at each of the marks, each since the one
+    before.
+    """
     from benchmarks.peers.our_nodes import AddOne
     from remotemedia import WorkerPool
 
-    source = FrameSource(SIZE, Work.ADD_ONE, stages=1)
+    source = FrameSource(SIZE, Work.ADD_ONE, stages)
     found: list[dict[str, float]] = []
-    async with WorkerPool([AddOne()]) as pool:
+    async with WorkerPool([AddOne(name=f"stage_{index}") for index in range(stages)]) as pool:
         async for out in pool.stream(source.frames_for(0.0, WARM_UP_FRAMES)):
             source.check(out)
         gauge, done = Gauge(), 0
         for mark in marks:
             async for out in pool.stream(source.frames_for(0.0, mark - done)):
                 source.check(out)
-            found.append(gauge.figures(mark - done, hops=2))
+            found.append(gauge.figures(mark - done, hops=stages + 1))
             done = mark
     source.check_count()
     return found
+
+
+async def many_stages(count: int, frames: int) -> dict[str, float]:
+    """The same for the only mark, after so many frames."""
+    (figures,) = await many_frames(count, [frames])
+    return figures
 
 
 def run(bench: Bench) -> None:
@@ -133,7 +124,7 @@ def run(bench: Bench) -> None:
     for case in bench.cases(NAME, [", ".join(marks)]):
         try:
             with bench.fresh_driver() as driver:
-                call = Call("benchmarks.growth:many_frames", ([FRAMES[mark] for mark in marks],))
+                call = Call("benchmarks.growth:many_frames", (1, [FRAMES[mark] for mark in marks]))
                 found = driver.ask(call, FRAMES_DEADLINE_S)
         except ContestantError as failed:
             bench.report.fail(NAME, case, peers.OURS, failed.kind, failed.detail)
