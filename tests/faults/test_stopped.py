@@ -8,7 +8,6 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from fault_tools import Place, chain, check_fields, collect, is_running, soon
 from watching import KILL_S, config, parts_of, pid_of, supervisor_of, told, unresponsive
 
 from remotemedia.config import ChannelConfig
-from remotemedia.core.node import Node
 from remotemedia.workers.pool import WorkerPool
+from tests.nodes import Repeat
 
 PATIENT = config(unresponsive_s=1000.0)
 
@@ -57,17 +56,10 @@ async def test_one_that_stays_stopped_is_killed(place: Place, caplog: pytest.Log
     assert len(told(caplog)) == 1
 
 
-class Burst(Node):
-    """Eight outputs for each input: more than the channel behind it has room for."""
-
-    def process(self, value: int) -> Iterator[int]:
-        yield from range(8 * value, 8 * value + 8)
-
-
 async def test_one_that_others_wait_for_is_no_standstill(place: Place) -> None:
     settings = dataclasses.replace(PATIENT, channel=ChannelConfig(queue_frames=4))
-    outputs: list[int] = []
-    async with WorkerPool([Burst(name="burst"), Pass(name="stopped")], config=settings) as pool:
+    outputs: list[tuple[int, int]] = []
+    async with WorkerPool([Repeat(8), Pass(name="stopped")], config=settings) as pool:
         pid, boards = pid_of(pool, 1), parts_of(pool).fabric.boards
         os.kill(pid, signal.SIGSTOP)  # while it has nothing to do
         running = asyncio.ensure_future(collect(pool.stream(range(3)), outputs))
@@ -77,7 +69,7 @@ async def test_one_that_others_wait_for_is_no_standstill(place: Place) -> None:
         assert not running.done()
         os.kill(pid, signal.SIGCONT)
         await running
-    assert outputs == list(range(24))
+    assert outputs == [(value, index) for value in range(3) for index in range(8)]
 
 
 # -- a debugger --------------------------------------------------------------------------------------------------------
