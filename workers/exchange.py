@@ -178,10 +178,9 @@ class Exchange:
         try:
             nbytes = parcel.nbytes
             while not self._may_send_after_taking(nbytes):
-                self._bell.park(CREDIT | DATA)
-                if self._may_send_after_taking(nbytes):
+                self.listen(for_room=True)
+                if self.may_send(nbytes):
                     break
-                self._feed.demand()
                 await turn.woken()
             self.send(parcel, flags, owner, session)
         finally:
@@ -289,7 +288,7 @@ class Exchange:
         try:
             if stream.feed is not None and stream.feed.waits:
                 self.line.join(stream)
-            self.listen(DATA if stream.feed is None else DATA | CREDIT)
+            self.listen(for_room=stream.feed is not None)
             if stream.results or stream.finished or stream.error:
                 return
             if stream.feed is not None and stream.feed.may_go_on():
@@ -320,16 +319,17 @@ class Exchange:
         for stream in self._streams:
             stream.wake()
 
-    def listen(self, what: int = DATA) -> None:
+    def listen(self, *, for_room: bool = False) -> None:
         """Ask to be rung, then take what came in between: as long as somebody waits, the bell is either asked for or
-        rung.
+        rung. `for_room`: an input waits. Look once more whether it may be sent, without taking outputs.
         """
         self._take_wanted()
         if not self._wanted():
             return
-        self._bell.park(what)
+        self._bell.park(DATA)
         self._take_wanted()
-        if what & CREDIT:
+        if for_room and self._window.has_room():  # if it has none, only an output makes room
+            self._bell.park(CREDIT)
             self._feed.demand()
 
     @property

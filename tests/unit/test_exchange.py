@@ -14,6 +14,7 @@ import pytest
 from remotemedia.core.exceptions import ConfigurationError, PipelineError, PoolClosed
 from remotemedia.core.frames import VideoFrame
 from remotemedia.ipc.channel import FAILED, MARK, OPEN, Frame
+from remotemedia.ipc.doorbell import CREDIT, DATA
 from remotemedia.workers import feed as feed_module
 from remotemedia.workers.delivery import Window
 from remotemedia.workers.exchange import _MOST_PACKED, Exchange, owned
@@ -35,7 +36,9 @@ class RefusedError(Exception):
 
 
 @asynccontextmanager
-async def echo(frames: int = 4, *, spin_us: int = 0) -> AsyncIterator[Exchange]:
+async def echo(
+    frames: int = 4, *, spin_us: int = 0, most_frames: int | None = None
+) -> AsyncIterator[Exchange]:
     exchange: Exchange | None = None
 
     def on_ring() -> None:
@@ -44,7 +47,7 @@ async def echo(frames: int = 4, *, spin_us: int = 0) -> AsyncIterator[Exchange]:
 
     ground = Ground(on_ring)
     feed = ground.channel(queue_frames=frames)
-    window = Window(most_frames=frames, most_bytes=1 << 30, always=1)
+    window = Window(most_frames=most_frames or frames, most_bytes=1 << 30, always=1)
     exchange = Exchange(feed, Inbox(feed.receivers), ground.bell, window, RefusedError, spin_us=spin_us)
     yield exchange
     ground.close()
@@ -100,6 +103,56 @@ async def test_inputs_that_wait_hold_few_slots() -> None:
             assert sum(feed.parcel is not None for feed in waiting) <= _MOST_PACKED + 1
         results = await asyncio.gather(*map(everything, streams))
         assert results == [[(n, n) for n in range(1, 20)]] * 20
+
+
+@pytest.mark.parametrize(("tickets", "most_frames", "asks"), [(4, 2, DATA), (2, 4, DATA | CREDIT)])
+@pytest.mark.parametrize("kind", ["stream", "call"])
+async def test_who_waits_asks_for_nothing_but_what_can_make_room(
+    tickets: int, most_frames: int, asks: int, kind: str
+) -> None:
+    """While too much is under way, the next stage would wake it for each ticket that it gives back, in vain."""
+    async with echo(tickets, most_frames=most_frames) as exchange:
+        take = exchange._collect.take
+        exchange._collect.take = lambda: None  # type: ignore[method-assign]  # nothing has come back yet
+        inputs: list[asyncio.Future[Any]]
+        if kind == "stream":
+            inputs = [asyncio.ensure_future(everything(exchange.stream(range(5))))]
+        else:
+            inputs = [asyncio.ensure_future(exchange.process(n)) for n in range(5)]
+        await wait_for(lambda: exchange._bell.word[0] != 0 and bool(exchange.line.waiting))
+        assert exchange.next_number == 2
+        assert exchange._bell.word[0] == asks
+        exchange._collect.take = take  # type: ignore[method-assign]
+        exchange._bell.ring()
+        results = await asyncio.gather(*inputs)
+        assert results == ([[(n, n) for n in range(5)]] if kind == "stream" else list(range(5)))
+
+
+async def test_who_finds_room_while_lying_down_asks_for_what_is_still_missing() -> None:
+    """What is under way comes out just then, but its tickets do not come back: no output is there to come any more."""
+    async with echo(2) as exchange:
+        held: list[Frame | None] = []
+        take, looks = exchange._collect.take, 0
+
+        def late_take() -> Frame | None:
+            nonlocal looks
+            looks += bool(exchange.line.waiting)
+            if looks < 2:
+                return None
+            held.append(take())
+            return held[-1]
+
+        exchange._collect.take = late_take  # type: ignore[method-assign]
+        calls = [asyncio.ensure_future(exchange.process(np.zeros(4))) for _ in range(2)]
+        await wait_for(lambda: exchange.next_number == 2)
+        await asyncio.sleep(0)
+        exchange._bell.clear()  # what has rung so far is not to help
+        calls.append(asyncio.ensure_future(exchange.process(np.zeros(4))))
+        for _ in range(2):
+            await calls.pop(0)
+        assert exchange._bell.word[0] == DATA | CREDIT
+        held.clear()
+        await calls.pop()
 
 
 async def test_a_stream_goes_on_after_looking_after_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
