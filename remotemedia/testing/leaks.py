@@ -69,14 +69,15 @@ def assert_no_leaks(before: Snapshot, *, deadline_s: float = 5.0) -> None:
     """Raise AssertionError with a list of everything that exists now and did not at `before`.
 
     What is on its way out (a thread that ends, a process that dies) gets `deadline_s` seconds. Garbage is collected
-    first, once, so that only what is really held counts.
+    before each look, so that only what is really held counts: also what such a thread held until then.
     """
-    gc.collect()
     give_up_at = time.monotonic() + deadline_s
+    gc.collect()
     while left := Snapshot.take().since(before):
         if time.monotonic() > give_up_at:
             raise AssertionError(f"left behind ({len(left)}):\n  " + "\n  ".join(left))
         time.sleep(_POLL_S)
+        gc.collect()
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

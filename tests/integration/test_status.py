@@ -193,10 +193,10 @@ def test_a_dropped_pool_takes_its_page_with_it(browsers):
     page = pools[0].show_status()
     browser = browsers(page)
     assert browser.next()["state"] == "running"
-    with pytest.warns(ResourceWarning, match="was never closed"):  # noqa: PT031 - in the one place or the other
+    with pytest.warns(ResourceWarning, match="was never closed"):  # noqa: PT031 - a thread of the page may hold it last
         pools.clear()
         gc.collect()
-    assert browser.until(lambda facts: facts is None) is None
+        assert browser.until(lambda facts: facts is None) is None
 
 
 NODES = """
