@@ -9,7 +9,7 @@
     DUPLICATES    how many frames this generation took and dropped because it had them already.
     REPEATED      how many such frames the sender has sent, for another receiver's sake.
     FIRST         sequence number of the first frame that the sender still has for a generation of the receiver: what
-                  is missing before it is out of the pipeline (see remotemedia.ipc.shm_sender).
+                  is missing before it is out of the pipeline (see remotemedia.ipc.credit).
     FIRST_FOR     which generation (as in GENERATION) FIRST is meant for; written after it.
     WHICH         which of the two positions is valid: 1 or 2; 0: none yet.
     positions     where the receiver stands, for its next generation (see Position). Two, written in turn, so that a

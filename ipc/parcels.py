@@ -10,7 +10,7 @@ import msgspec
 from remotemedia.ipc.shm_memory import Memory
 
 if TYPE_CHECKING:
-    from remotemedia.ipc.shm_sender import ShmSender
+    from remotemedia.ipc.packing import Packer
 
 
 class Slot(Memory):  # type: ignore[valid-type,misc]
@@ -18,15 +18,16 @@ class Slot(Memory):  # type: ignore[valid-type,misc]
     view.
     """
 
-    __slots__ = ("room", "sample", "sender")
+    __slots__ = ("packer", "room", "sample")
 
     sample: Any
-    sender: ShmSender | None
+    packer: Packer | None
+    """Whose open slot it is; None: its loan is a parcel's now."""
     room: int
 
     def __del__(self) -> None:
-        if self.sender is not None:
-            self.sender._open_slots.discard(id(self))
+        if self.packer is not None:
+            self.packer.open_slots.discard(id(self))
 
 
 InFlight: TypeAlias = tuple[int, int, int, Any, int]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from remotemedia.ipc.lane import AGAIN, DUPLICATES, GENERATION, ONE_REQUEST, REPEATED
 
 if TYPE_CHECKING:
+    from remotemedia.ipc.credit import Credit
     from remotemedia.ipc.parcels import InFlight
     from remotemedia.ipc.shm_sender import ShmSender
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 class Replay:
     """What one sender still has to send again."""
 
-    __slots__ = ("_generations", "_most", "_only", "_sender", "_starting", "_waiting", "_words")
+    __slots__ = ("_credit", "_generations", "_most", "_only", "_sender", "_starting", "_waiting", "_words")
 
-    def __init__(self, sender: ShmSender, words: list[memoryview], tickets: int) -> None:
-        self._sender, self._words, self._most = sender, words, tickets
+    def __init__(self, sender: ShmSender, credit: Credit, tickets: int) -> None:
+        self._sender, self._credit, self._most = sender, credit, tickets
+        self._words = words = credit.words
         self._generations = [lane[GENERATION] for lane in words]
         self._only = words[0] if len(words) == 1 else None
         for lane in words:  # those of a predecessor are not repeated any more
@@ -66,13 +68,12 @@ class Replay:
             if generation % ONE_REQUEST != before % ONE_REQUEST:
                 words[REPEATED] = 0
                 self._starting[lane] = 0
-                self._sender.forget(lane, generation % ONE_REQUEST)
-                self._sender.connect()
+                self._sender.welcome(lane, generation % ONE_REQUEST)
             elif words[AGAIN] > self._sender.before_first:
                 self._starting.setdefault(lane, words[AGAIN])
             else:
                 continue  # what was asked of a predecessor is made again in any case
-            self._waiting = deque(self._sender.unacknowledged(self._starting))
+            self._waiting = deque(self._credit.unacknowledged(self._starting))
 
     def _has_room(self) -> bool:
         return all(

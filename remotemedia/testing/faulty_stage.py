@@ -26,7 +26,7 @@ def instrument(stage: Any, faults: Faults) -> None:
     if "loop.processing" in points:
         _around(stage.sender, "pack", before=lambda: faults.reach("loop.processing"))
     if points & {"loop.loaned", "loop.half_written"}:
-        _around_loan(stage.sender, faults)
+        _around_loan(stage.sender.packer, faults)
     if "loop.sent" in points:
         _around(stage.sender, "send", after=lambda: faults.reach("loop.sent"))
     if "loop.acknowledged" in points:
@@ -69,9 +69,9 @@ def _after_frame(inbox: Any, faults: Faults) -> None:
     inbox.take = take_and_reach
 
 
-def _around_loan(sender: Any, faults: Faults) -> None:
-    """Every slot, for a result that is copied as well as for an array of `empty()`, comes from the sender's `_loan`."""
-    loan = sender._loan
+def _around_loan(packer: Any, faults: Faults) -> None:
+    """Every slot, for a result that is copied as well as for an array of `empty()`, comes from the packer's `loan`."""
+    loan = packer.loan
 
     def loan_and_reach(nbytes: int) -> Any:
         sample = loan(nbytes)
@@ -84,4 +84,4 @@ def _around_loan(sender: Any, faults: Faults) -> None:
                 fault.act()
         return sample
 
-    sender._loan = loan_and_reach
+    packer.loan = loan_and_reach

@@ -337,7 +337,7 @@ def test_a_frame_that_is_not_being_worked_on_is_copied(share: Connector) -> None
 def test_a_frame_that_was_sent_again_is_copied(share: Connector) -> None:
     first, second = share.chain(2, retain=True)
     first.send(picture(3), 3)
-    (entry,) = first.sender._in_flight
+    (entry,) = first.sender._credit.in_flight
     first.sender.send_again(entry)
     first.receiver._receive()  # the first one is lost
     second.send(first.receive().value, 3)

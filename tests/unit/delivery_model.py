@@ -530,8 +530,9 @@ class Pool:
                 sender.recall()  # whoever has passed a frame on lets it go when he has time
         for sender in senders:
             assert isinstance(sender, ShmSender)
-            if sender.unreleased() or len(sender._free) != self.setup.tickets or sender._bytes_in_flight:
-                raise Violation(f"{sender.name}: {len(sender._free)} tickets free, in flight {sender._in_flight}")
+            credit = sender._credit
+            if sender.unreleased() or len(credit.free) != self.setup.tickets or credit.bytes:
+                raise Violation(f"{sender.name}: {len(credit.free)} tickets free, in flight {credit.in_flight}")
 
     def story(self) -> str:
         """Who is where, for error messages."""

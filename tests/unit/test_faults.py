@@ -128,7 +128,7 @@ class FakeEnds:
     """An inbox with one receiver, and a sender: what the loop calls, in memory."""
 
     def __init__(self) -> None:
-        self.receivers = [self]
+        self.receivers, self.packer = [self], self
         self.sent: list[Any] = []
         self.slot = (ctypes.c_uint8 * 8)()
 
@@ -139,13 +139,13 @@ class FakeEnds:
         self.sent.append(("acknowledge", position))
 
     def pack(self, value: Any) -> Any:
-        self._loan(8)
+        self.loan(8)
         return value
 
     def send(self, parcel: Any, number: int) -> None:
         self.sent.append((parcel, number))
 
-    def _loan(self, nbytes: int) -> Any:
+    def loan(self, nbytes: int) -> Any:
         return SimpleNamespace(payload_ptr=ctypes.addressof(self.slot))
 
 
@@ -177,4 +177,4 @@ def test_what_nobody_asks_for_is_left_alone() -> None:
     stage = SimpleNamespace(inbox=ends, sender=ends, node=Memory())
     instrument(stage, Faults(parse("child.boot:raise")))
     assert "process" not in vars(stage.node)
-    assert vars(ends).keys() == {"receivers", "sent", "slot"}
+    assert vars(ends).keys() == {"packer", "receivers", "sent", "slot"}
