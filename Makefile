@@ -7,6 +7,8 @@ PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+# Most tests wait for processes to start, to die or to time out: half as many again as there are processors keep those busy.
+TESTERS = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,7 +25,7 @@ demo: $(VENV)/.demo ## run the demo: a clip through worker processes, with live 
 	@$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests, on all processors
-	@$(PY) -m pytest --numprocesses auto --dist worksteal -m 'not slow' $(ARGS)
+	@$(PY) -m pytest --numprocesses $(TESTERS) --dist worksteal -m 'not slow' $(ARGS)
 
 test-all: $(VENV)/.dev $(VENV)/.docs $(VENV)/.ray ## run all tests, the slow ones as well
 	@$(PY) -m pytest --numprocesses auto --dist worksteal $(ARGS)

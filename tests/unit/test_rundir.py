@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -25,11 +26,27 @@ from remotemedia.workers import sweep as sweeping
 from remotemedia.workers.private_dir import SHM_DIR, candidate_bases, user_dir
 from remotemedia.workers.rundir import PoolDir, SweepReport, sweep
 
+MADE_UP = "0123456789"
+"""The id of a pool that there never was."""
+
 
 @pytest.fixture
-def base() -> Iterator[Path]:
-    """A short, private base directory."""
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short, private base directory. Sweeps in this process see its pools alone: tests that run beside may have
+    killed some of theirs.
+    """
     path = Path(tempfile.mkdtemp(prefix="rt-"))
+    all_markers = sweeping.markers
+
+    def is_ours(marker: Path) -> bool:
+        with suppress(OSError):
+            return marker.read_text().startswith(str(path))
+        return False
+
+    def our_markers() -> list[tuple[Path, str]]:
+        return [(marker, pool_id) for marker, pool_id in all_markers() if pool_id == MADE_UP or is_ours(marker)]
+
+    monkeypatch.setattr(sweeping, "markers", our_markers)
     yield path
     assert not user_dir(path).exists(), "the per-user directory was left behind"
     shutil.rmtree(path)
@@ -295,7 +312,7 @@ def test_the_marker_alone_leads_to_the_leftovers(base: Path) -> None:
 
 def test_a_marker_cannot_lead_anywhere_else(base: Path, tmp_path: Path) -> None:
     for content in (str(tmp_path), "", "\0", "/", "relative"):
-        marker = SHM_DIR / "rm_0123456789_pool"
+        marker = SHM_DIR / f"rm_{MADE_UP}_pool"
         marker.write_text(content)
         sweep(str(base))
         assert not marker.exists()
