@@ -83,7 +83,7 @@ class Merge:
             return cls(len(last))
         merge._end = max((p.number for p, ended in zip(last, merge._ended, strict=True) if p and ended), default=0)
         done = [(p.number, bool(p.flags & LAST)) if p else (-1, True) for p in last]
-        present = max(done[i][0] for i in open_inputs)
+        present = max(number for number, _ in done)  # it may be where an input has just ended
         behind = next((i for i in open_inputs if done[i] < (present, True)), None)
         if behind is None:
             merge.turn = open_inputs[0]

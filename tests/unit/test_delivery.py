@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from remotemedia.ipc.channel import END, LAST
@@ -156,6 +156,14 @@ def test_what_an_input_has_from_before_is_dropped_by_a_merge_that_goes_on() -> N
     assert (resumed.turn, resumed.floor) == (1, 2)
 
 
+@example(  # the first input has just ended a stream in which the others have had nothing; they ended the last one apart
+    sent=[
+        [Sent(0, 0, 0, LAST | END, 0), Sent(0, 4, 0, LAST | END, 4)],
+        [*(Sent(1, n, 0, LAST, 0) for n in range(3)), Sent(1, 3, 0, LAST | END, 0), Sent(1, 4, 0, LAST | END, 4)],
+        [*(Sent(2, n, 0, LAST, 0) for n in range(2)), Sent(2, 2, 0, LAST | END, 0), Sent(2, 4, 0, LAST | END, 4)],
+    ],
+    crash=9,
+)
 @given(sent=runs(own_sources=True), crash=st.integers(0, 60))
 def test_a_merge_of_sources_goes_on_where_it_was(sent: list[list[Sent]], crash: int) -> None:
     check_resumed(sent, crash, own_sources=True)
