@@ -393,12 +393,12 @@ def test_a_pool_whose_worker_cannot_be_killed_is_kept(base: Path, monkeypatch: p
     process = start(WITH_WORKER, base)
     pid = int(line_of(process))
     kill(process)
-    monkeypatch.setattr(sweeping, "KILL_WAIT_S", 0.0)
-    monkeypatch.setattr(sweeping.signal, "pidfd_send_signal", lambda *_: None)
-    monkeypatch.setattr(sweeping.os, "killpg", lambda *_: None)
-    assert sweep(str(base)) == SweepReport()
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "KILL_WAIT_S", 0.0)
+        patch.setattr(sweeping.signal, "pidfd_send_signal", lambda *_: None)
+        patch.setattr(sweeping.os, "killpg", lambda *_: None)
+        assert sweep(str(base)) == SweepReport()
     assert user_dir(base).is_dir()
-    monkeypatch.undo()
     os.kill(pid, 0)
     assert sweep(str(base)).pools == 1
 
