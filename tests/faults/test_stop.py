@@ -181,6 +181,6 @@ async def test_close_needs_no_garbage_collector(place: Place) -> None:
     try:
         before = Snapshot.take()
         await use()
-        await soon(lambda: not any("/dev/shm/" in line for line in Snapshot.take().since(before)), "nothing in /dev/shm")
+        await soon(lambda: not any("/dev/shm/" in line for line in Snapshot.take().since(before)), "nothing is left")
     finally:
         gc.enable()

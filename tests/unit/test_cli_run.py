@@ -346,7 +346,7 @@ def test_a_signal_cleans_up_the_nodes_and_sets_the_exit_code(tmp_path, manifest,
     with start("run", manifest(single("my_nodes:Endless")), "--allow", "my_nodes", folder=tmp_path) as process:
         assert process.stdout.readline() == "running\n"
         process.send_signal(number)
-        out, err = process.communicate()
+        out, err = process.stdout.read(), process.stderr.read()  # communicate() forgets what readline() has read ahead
     assert (process.returncode, out.splitlines()[-1], err.strip()) == (code, "cleaned up", last_word)
     assert set(out.splitlines()[:-1]) <= {"1"}  # outputs come out as they are made
 
