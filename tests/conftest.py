@@ -23,6 +23,8 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 # pytest-timeout ends a test that hangs in Python. One that hangs in C, with the GIL held, never gets there: this many
 # seconds later, a thread written in C prints all stacks and ends the run.
 _GRACE_S = 15.0
+# Semaphores of killed processes tell nobody whose they are: tests beside this one have some for seconds.
+_LEAK_DEADLINE_S = 12.0
 _real_stderr = pytest.StashKey[int]()
 
 
@@ -91,4 +93,4 @@ def no_leaks(last_resort_deadline: None) -> Iterator[None]:
     """Fails a test that leaves processes, descriptors, threads, shared memory or runtime directories behind."""
     before = Snapshot.take()
     yield
-    assert_no_leaks(before)
+    assert_no_leaks(before, deadline_s=_LEAK_DEADLINE_S)
