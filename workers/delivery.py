@@ -42,6 +42,13 @@ class Window:
             return True
         return self.frames < self._most_frames and self.bytes < self._most_bytes
 
+    def room(self) -> int:
+        """For about how many inputs there is room, of the size of those that are under way; at least one."""
+        frames = self._most_frames - self.frames
+        if self.bytes:
+            frames = min(frames, (self._most_bytes - self.bytes) * self.frames // self.bytes)
+        return max(frames, 1)
+
     def enter(self, nbytes: int) -> None:
         self.frames += 1
         self.bytes += nbytes

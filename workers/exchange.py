@@ -177,7 +177,7 @@ class Exchange:
         parcel = self._feed.pack(value)
         try:
             nbytes = parcel.nbytes
-            while not self._may_send_after_taking(nbytes):
+            while not (self.may_send(nbytes) or self._may_send_after_taking(nbytes)):
                 self.listen(for_room=True)
                 if self.may_send(nbytes):
                     break
@@ -315,7 +315,8 @@ class Exchange:
         self._collect.acknowledge()  # who rang may wait for it, also where nobody here wants more
         if self._wanted():
             self.listen()
-        self.line.wake_first()
+        if self.line.waiting:
+            self.line.wake_first(self._window.room())
         for stream in self._streams:
             stream.wake()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import Protocol
 
 
@@ -64,10 +65,10 @@ class Line:
         if was_first:
             self.wake_first()
 
-    def wake_first(self) -> None:
-        """There may be room."""
-        if self.waiting:
-            self.waiting[0].wake()
+    def wake_first(self, count: int = 1) -> None:
+        """There may be room for `count` of them. They take their turns one after the other, as they stand."""
+        for who in islice(self.waiting, count):
+            who.wake()
 
     def wake_all(self) -> None:
         """There will never be room again."""

@@ -103,6 +103,19 @@ def test_a_window_never_has_more_frames_than_it_is_said_to() -> None:
     assert not window.has_room()
 
 
+def test_there_is_room_for_as_many_as_are_as_large_as_those_under_way() -> None:
+    window = Window(most_frames=10, most_bytes=100, always=3)
+    assert window.room() == 10
+    for _ in range(2):
+        window.enter(20)
+    assert window.room() == 3
+    window.enter(60)
+    assert window.room() == 1  # so that whoever comes first looks for himself
+    window = Window(most_frames=4, most_bytes=100, always=3)
+    window.enter(1)
+    assert window.room() == 3
+
+
 @st.composite
 def runs(draw: st.DrawFn, *, own_sources: bool) -> list[list[Sent]]:
     """For each input, the frames of several streams one after the other. All inputs get every number and end with the

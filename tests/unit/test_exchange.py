@@ -128,6 +128,22 @@ async def test_who_waits_asks_for_nothing_but_what_can_make_room(
         assert results == ([[(n, n) for n in range(5)]] if kind == "stream" else list(range(5)))
 
 
+async def test_as_many_are_woken_as_there_is_room_for() -> None:
+    """In one turn of the loop, and sent in the order in which they stand."""
+    async with echo(8, most_frames=4) as exchange:
+        take = exchange._collect.take
+        exchange._collect.take = lambda: None  # type: ignore[method-assign]
+        calls = [asyncio.ensure_future(exchange.process(n)) for n in range(8)]
+        await wait_for(lambda: len(exchange.line.waiting) == 4)
+        await asyncio.sleep(0)
+        exchange._collect.take = take  # type: ignore[method-assign]
+        exchange.on_ring()
+        await asyncio.sleep(0)
+        assert exchange.next_number == 8
+        assert not exchange.line.waiting
+        assert await asyncio.gather(*calls) == list(range(8))
+
+
 async def test_who_finds_room_while_lying_down_asks_for_what_is_still_missing() -> None:
     """What is under way comes out just then, but its tickets do not come back: no output is there to come any more."""
     async with echo(2) as exchange:
