@@ -374,7 +374,7 @@ class Exchange:
             if isinstance(owner, Call):
                 self._settle(owner)
             if self.line.waiting:
-                self.line.wake_first()
+                self.line.wake_first(self._window.room())
         if flags & FAILED:
             owner.frame_failed(self._error_of(frame.value), frame)
         else:
