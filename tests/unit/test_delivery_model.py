@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from remotemedia.ipc import references, replay, shm_receiver
 from remotemedia.ipc.acceptance import Acceptance
 from remotemedia.ipc.channel import FAILED, LAST
+from remotemedia.ipc.credit import Credit
 from remotemedia.ipc.doorbell import Doorbell
 from remotemedia.ipc.lane import AGAIN, Lane, Position
 from remotemedia.ipc.references import Origin
@@ -225,7 +226,7 @@ def _snapshot_at_once() -> Any:
 
 
 def _forget_nothing() -> Any:
-    return mock.patch.object(ShmSender, "forget", return_value=None)
+    return mock.patch.object(ShmSender, "welcome", lambda self, _lane, _generation: self._slots.connect())
 
 
 def _tickets_of_the_predecessor() -> Any:
@@ -260,12 +261,12 @@ def _position_after_acknowledging() -> Any:
 def _completion_at_any_time() -> Any:
     """What is complete is forgotten also while a receiver's next generation has not been noticed."""
 
-    def known_completed(self: ShmSender) -> int:
+    def known_completed(self: Credit) -> int:
         if self._completion is not None:
             self._completed = self._completion[0]
         return self._completed
 
-    return mock.patch.object(ShmSender, "_known_completed", known_completed)
+    return mock.patch.object(Credit, "_known_completed", known_completed)
 
 
 def _no_first() -> Any:
@@ -275,14 +276,15 @@ def _no_first() -> Any:
 
 def _complete_views_stay() -> Any:
     """The tickets of complete frames that a dead receiver held are not given back."""
-    real = ShmSender.forget
+    real = Credit.forget
 
-    def forget(self: ShmSender, lane: int, generation: int) -> None:
+    def forget(self: Credit, lane: int) -> int:
         completed, self._completed = self._completed, 0
-        real(self, lane, generation)
+        first = real(self, lane)
         self._completed = completed
+        return first
 
-    return mock.patch.object(ShmSender, "forget", forget)
+    return mock.patch.object(Credit, "forget", forget)
 
 
 def _inputs_pass_each_other() -> Any:
