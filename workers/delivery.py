@@ -90,7 +90,8 @@ class Merge:
             return cls(len(last))
         merge._end = max((p.number for p, ended in zip(last, merge._ended, strict=True) if p and ended), default=0)
         done = [(p.number, bool(p.flags & LAST)) if p else (-1, True) for p in last]
-        present = max(number for number, _ in done)  # it may be where an input has just ended
+        # Of inputs that end anywhere, one may just have ended with the present number, ahead of all others.
+        present = max(done[i][0] for i in (range(len(done)) if own_sources else open_inputs))
         behind = next((i for i in open_inputs if done[i] < (present, True)), None)
         if behind is None:
             merge.turn = open_inputs[0]
