@@ -17,8 +17,8 @@ from remotemedia.ipc.shm_channel import ChannelSpec
 if TYPE_CHECKING:
     from remotemedia.ipc.replay import Replay
 
-_NONE = 1 << 62
-"""More than any sequence number, and than any frame has bytes."""
+NEVER = 1 << 62
+"""More than any sequence number, and more bytes than are ever in flight."""
 
 
 class Credit:
@@ -41,7 +41,7 @@ class Credit:
         self._large = spec.share_bytes()
         self._large_in_flight = self._large_bytes = 0
         self._pins = [spec.borrowed(index, ledger)[generation % 2] for index in range(len(spec.borrowers))]
-        self._least_pinned = references.LEAST_BYTES if spec.borrowers else _NONE
+        self._least_pinned = references.LEAST_BYTES if spec.borrowers else NEVER
         self.pinned: list[InFlight] = []
         """Finished frames that somebody still looks at who got them by reference."""
         self.replay: Replay | None = None
@@ -81,7 +81,7 @@ class Credit:
         if self.pinned:
             self._take_back_pinned()
         in_flight, lanes, held, least_pinned = self.in_flight, self._lanes, [], self._least_pinned
-        safe = _NONE if self.replay is None else self._acknowledged_by_all()
+        safe = NEVER if self.replay is None else self._acknowledged_by_all()
         completed = self._known_completed()
         while in_flight:
             sequence, ticket, nbytes, _, number = entry = in_flight[0]
@@ -178,8 +178,8 @@ class Credit:
         """What the receivers of `lanes` need again, oldest first. By lane: the first frame that was asked for, or 0 for
         a new one, which needs all that its predecessor has not acknowledged and that is in the pipeline.
         """
-        asked = min([first for first in lanes.values() if first], default=_NONE)
-        safe = min([self.words[lane][ACKNOWLEDGED] for lane, first in lanes.items() if not first], default=_NONE)
+        asked = min([first for first in lanes.values() if first], default=NEVER)
+        safe = min([self.words[lane][ACKNOWLEDGED] for lane, first in lanes.items() if not first], default=NEVER)
         completed = self._completed
         return [e for e in self.in_flight if e[0] >= asked or (e[0] > safe and e[4] >= completed)]
 

@@ -12,7 +12,7 @@ from remotemedia.core.exceptions import ChannelBroken
 from remotemedia.ipc import references
 from remotemedia.ipc.acceptance import GENERATION_SHIFT
 from remotemedia.ipc.channel import Stamp
-from remotemedia.ipc.credit import Credit
+from remotemedia.ipc.credit import NEVER, Credit
 from remotemedia.ipc.doorbell import DATA, REPETITION, Doorbell, fence
 from remotemedia.ipc.lane import FIRST, FIRST_FOR
 from remotemedia.ipc.ledger import Ledger
@@ -25,9 +25,6 @@ from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import Header
 from remotemedia.ipc.slots import Slots
 from remotemedia.ipc.wire import HEADER, KIND_AT, REPEATED_AT, USER_HEADER_BYTES
-
-_NEVER = 1 << 62
-"""More bytes than any frame has."""
 
 _pack_header = HEADER.pack_into
 
@@ -58,7 +55,7 @@ class ShmSender:
         self._replay = credit.replay = Replay(self, credit, spec.config.queue_frames) if spec.retain else None
         service = spec.open(participant)
         self._retained = participant.subscriber(service, queue_room=2).receive if spec.keeps else None
-        self._least_kept = 0 if spec.retain else references.LEAST_BYTES if spec.keeps else _NEVER
+        self._least_kept = 0 if spec.retain else references.LEAST_BYTES if spec.keeps else NEVER
         self._slots = Slots(participant, service, spec, credit)
         self.packer = Packer(self._slots, lender)
         self.empty, self.pack = self.packer.empty, self.packer.pack

@@ -7,7 +7,7 @@ from typing import Any
 
 from remotemedia.config import KIB
 from remotemedia.core.exceptions import ChannelError, FrameTooLarge, SharedMemoryExhausted
-from remotemedia.ipc.credit import Credit
+from remotemedia.ipc.credit import NEVER, Credit
 from remotemedia.ipc.participant import LoanError, Participant
 from remotemedia.ipc.shm_channel import ChannelSpec
 from remotemedia.ipc.shm_memory import free_shared_memory, populate
@@ -18,9 +18,6 @@ _KEPT_BYTES = 256 * KIB
 fewer slots are in use, the more of them stay in the processor's cache.
 """
 
-_NEVER = 1 << 62
-"""More bytes than are ever in flight."""
-
 
 class Slots:
     """Loans slots of any size that is allowed. Belongs to the sender's thread."""
@@ -29,7 +26,7 @@ class Slots:
         """`credit`: what is taken back, where the sender keeps frames, before a slot is loaned."""
         self._name = spec.name
         self._credit = credit
-        self._most_kept = _KEPT_BYTES if spec.keeps else _NEVER
+        self._most_kept = _KEPT_BYTES if spec.keeps else NEVER
         self.most_bytes = spec.config.max_frame_bytes
         self._slots = spec.slots
         self._blocks = blocks(spec.config.slot_bytes)

@@ -1,6 +1,6 @@
 """The line of those who wait for room at the entrance of a pool: first come, first served.
 
-Only the first in line looks for room, so that one that is freed wakes one of them and not all.
+Only the first in line looks for room; those behind it are woken only when there may be room for them too.
 """
 
 from __future__ import annotations

@@ -405,7 +405,7 @@ def test_a_pool_whose_worker_cannot_be_killed_is_kept(base: Path, monkeypatch: p
 
 def test_a_process_that_only_has_the_number_of_a_worker_is_spared(base: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0)
-    path = user_dir(base) / "0123456789"
+    path = user_dir(base) / MADE_UP
     path.mkdir(mode=0o700, parents=True)
     user_dir(base).chmod(0o700)
     start_time, _, where = sweeping.process_identity(bystander.pid).partition("-")
