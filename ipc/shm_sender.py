@@ -52,7 +52,7 @@ class ShmSender:
         self._borrowers = borrowers
         self.sequence = self.before_first = generation << GENERATION_SHIFT
         self._credit = credit = Credit(spec, ledger, generation)
-        self._replay = credit.replay = Replay(self, credit, spec.config.queue_frames) if spec.retain else None
+        credit.replay = Replay(self, credit, spec.config.queue_frames) if spec.retain else None
         service = spec.open(participant)
         self._retained = participant.subscriber(service, queue_room=2).receive if spec.keeps else None
         self._least_kept = 0 if spec.retain else references.LEAST_BYTES if spec.keeps else NEVER
@@ -76,18 +76,20 @@ class ShmSender:
         return self.packer.bytes_copied
 
     def has_credit(self, nbytes: int) -> bool:
-        replay, credit = self._replay, self._credit
+        credit = self._credit
+        replay = credit.replay
         if replay is not None and replay.is_due() and not replay.go_on():
             return False  # what is new must not overtake what is sent again
         return bool(credit.free and credit.bytes + nbytes <= credit.window) or credit.fits(nbytes)
 
     def send(self, parcel: ShmParcel, stamp: Stamp) -> None:
         sample, nbytes, lent = parcel.sample, parcel.nbytes, parcel.lent
+        credit = self._credit
         retained = self._retained if nbytes >= self._least_kept else None
-        if retained is not None and self._replay is None:
+        if retained is not None and credit.replay is None:
             while retained() is not None:  # frames that are not kept: they would leave no room for this one
                 pass
-        ticket = self._credit.free.pop()
+        ticket = credit.free.pop()
         self.sequence = sequence = self.sequence + 1
         _pack_header(
             Header.from_address(sample.user_header_ptr),
@@ -108,8 +110,8 @@ class ShmSender:
         kept = None if retained is None else retained()
         if lent is not None:
             lent.sample, kept, self._last_lent = kept, lent, sequence
-        self._credit.enter((sequence, ticket, nbytes, kept, stamp.number))
-        if self._replay is None and reached < self._receivers + (retained is not None):
+        credit.enter((sequence, ticket, nbytes, kept, stamp.number))
+        if credit.replay is None and reached < self._receivers + (retained is not None):
             raise ChannelBroken(self.name, f"only {reached} of {self._receivers} receivers are connected")
 
     def unreleased(self) -> int:
@@ -119,7 +121,7 @@ class ShmSender:
 
     def demand(self, *, back: bool = True) -> None:
         credit = self._credit
-        if self._replay is not None or (back and credit.may_be_lent()):
+        if credit.replay is not None or (back and credit.may_be_lent()):
             for bell in self._bells:
                 bell.ring_for(DATA)
         if not back:
@@ -149,7 +151,8 @@ class ShmSender:
         return first - 1 if first else self.sequence
 
     def attend(self) -> bool:
-        return self._replay is None or not self._replay.is_due() or self._replay.go_on()
+        replay = self._credit.replay
+        return replay is None or not replay.is_due() or replay.go_on()
 
     def welcome(self, lane: int, generation: int) -> None:
         """A lane has a new process, which wrote `generation` into it: reach it, and tell it what comes first."""
@@ -181,4 +184,4 @@ class ShmSender:
         """Let go of what is kept. The port lives in the participant, and leaves with it once everything is released."""
         self._credit.close()
         self.packer.close()
-        self._lender = self._replay = self._retained = None
+        self._lender = self._retained = None
